@@ -1,0 +1,53 @@
+"""asyncrt daemon: run the supervisor in the foreground, or stop it (containers go on)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+from asyncrt.cli.connect import command, environment, knock, need_root
+from asyncrt.cli.flags import Flag, Words
+from asyncrt.cli.places import Places
+from asyncrt.cli.verb import Verb
+from asyncrt.errors import BadRequest, Unavailable
+
+PATIENCE = 30.0  # seconds for a supervisor to put its things down
+
+
+def _daemon(words: Words, places: Places) -> int:
+    if words.rest == ["stop"]:
+        return _stop(places)
+    if words.rest:
+        raise BadRequest("daemon", f'"{words.rest[0]}"', "no such word", "did you mean stop?")
+    need_root()
+    # Only `python -m asyncrt` stands above both houses; from the console script we become it.
+    ready = words.one("ready-fd")
+    argv = command(places, int(ready) if ready.isdecimal() else -1)
+    sys.stdout.flush()
+    os.execve(argv[0], argv, environment())
+
+
+def _stop(places: Places) -> int:
+    client = knock(places, timeout=PATIENCE)
+    if client is None:
+        print(f"no supervisor runs at {places.socket}")
+        return 0
+    with contextlib.closing(client):
+        pid = client.shutdown()
+        if not client.wait_closed(PATIENCE):
+            cause = f"it has not gone after {PATIENCE:.0f} s"
+            raise Unavailable("stop", f"the supervisor (pid {pid})", cause, f"see {places.log}")
+    print(f"stopped the supervisor (pid {pid}); containers go on")
+    return 0
+
+
+VERB = Verb(
+    usage="daemon [stop]",
+    run=_daemon,
+    flags=(
+        Flag("foreground", "", "", "what it does anyway"),
+        Flag("ready-fd", "", "FD"),
+    ),
+    most=1,
+)

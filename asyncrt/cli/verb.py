@@ -1,0 +1,76 @@
+"""What a verb is, and which there are. `asyncrt --help` reads this table and loads none of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from asyncrt.cli.flags import Flag, Words
+from asyncrt.cli.places import Places
+
+
+class Verb(NamedTuple):
+    """One verb of the command line; its module holds it as VERB.
+
+    `least` and `most` bound the words that are no flags (-1: no bound). `stop`: flags end at the first of
+    them. `failure` is the exit code of an error: docker's 125 for run, create and exec, else 1; with `own`
+    codes, an error's own code is used instead.
+    """
+
+    usage: str
+    run: Callable[[Words, Places], int]
+    flags: tuple[Flag, ...] = ()
+    least: int = 0
+    most: int = -1
+    stop: bool = False
+    failure: int = 1
+    own: bool = False
+    more: str = ""
+
+
+GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "Start",
+        {
+            "run": "Create and start a container, or N at once",
+            "create": "Create a container without starting it",
+            "start": "Start created containers",
+            "exec": "Run one more process in a running container",
+        },
+    ),
+    (
+        "Watch",
+        {
+            "ps": "List containers",
+            "inspect": "Show records with state, timeline and exit, as JSON",
+            "logs": "Show what a container wrote",
+            "wait": "Wait for containers to end and print their exit codes",
+            "events": "Follow what happens",
+        },
+    ),
+    (
+        "End",
+        {
+            "kill": "Send a signal",
+            "stop": "SIGTERM, then SIGKILL after a grace period",
+            "rm": "Remove containers",
+        },
+    ),
+    (
+        "Engine",
+        {
+            "info": "Show the supervisor, its places and counts",
+            "version": "Show the versions of client and supervisor",
+            "daemon": "Run the supervisor in the foreground, or stop it",
+        },
+    ),
+)
+
+VERBS: dict[str, str] = {verb: about for _, group in GROUPS for verb, about in group.items()}
+
+
+def load(name: str) -> Verb:
+    """The verb of that name, from VERBS."""
+    verb: Verb = importlib.import_module(f"asyncrt.cli.{name}").VERB
+    return verb

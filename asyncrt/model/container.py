@@ -1,0 +1,63 @@
+"""The record of one container. The words of state are the runtime-spec's; Docker's live in its API alone.
+
+    creating -> created -> running -> stopped        (the table: shimd/container/lifecycle.py)
+
+`state` in a record is what was last heard; the supervisor asks shim and kernel before it answers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from asyncrt.model.options import Options
+
+State = Literal["creating", "created", "running", "paused", "stopped"]
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How it ended. Times in ns since 1970; memory_peak in bytes; -1 where the kernel did not say.
+
+    `code` is the exit status, or 128 + signal. `lost` names the reason where nobody saw the end: then `code` was
+    assumed.
+    """
+
+    code: int
+    signal: int = 0
+    core: bool = False
+    started_ns: int = 0
+    ended_ns: int = 0
+    cpu_ns: int = -1
+    memory_peak: int = -1
+    oom_kills: int = -1
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    lost: str = ""
+
+
+class Container(msgspec.Struct, frozen=True):
+    """A container's record. `timeline` is (phase, ns of CLOCK_MONOTONIC at its end), first entry the request.
+
+    `index` counts from 0 within the request that made it (`run --count`). `error` is the line of a start that failed.
+    """
+
+    id: str
+    name: str
+    options: Options
+    index: int = 0
+    state: State = "creating"
+    created_ns: int = 0
+    started_ns: int = 0
+    pid: int = 0
+    shim_pid: int = 0
+    timeline: tuple[tuple[str, int], ...] = ()
+    exit: Exit | None = None
+    error: str = ""
+
+
+def durations(timeline: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    """Nanoseconds per phase, in order: each phase lasts from the entry before it to its own."""
+    return {
+        phase: end - begin for (_, begin), (phase, end) in zip(timeline, timeline[1:], strict=False)
+    }

@@ -1,0 +1,19 @@
+"""What happened, with a sequence number, so that a client resumes after N without a gap."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True):
+    """`action` is create, start, die, destroy, kill, exec_start, exec_die, start_failed or adopt.
+
+    `seq` grows by one per event and is kept across restarts of the supervisor; `time_ns` since 1970.
+    """
+
+    seq: int
+    time_ns: int
+    action: str
+    id: str
+    name: str = ""
+    attributes: dict[str, str | int] = {}

@@ -1,0 +1,93 @@
+"""docker through its command line, with a dockerd (and its containerd) of its own."""
+
+from __future__ import annotations
+
+import json
+
+from bench import image
+from bench.peers.peer import Peer, Site
+from bench.process import BenchError, Daemon, capture, chunks, crowd, run
+
+
+class Docker(Peer):
+    name = "docker"
+    tools = ("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "runc")
+    driven = (
+        "one command a container: `docker run -d --network none`; removal: `docker rm -f` in parallel batches"
+    )
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.socket = str(self.folder / "sock")
+        # Without a config file of its own the client reads, and may refuse over, the user's one.
+        client = str(self.folder / "client")
+        self._env = {**site.env, "DOCKER_CONFIG": client, "DOCKER_HOST": f"unix://{self.socket}"}
+        self._daemon: Daemon | None = None
+
+    def up(self) -> None:
+        super().up()
+        (self.folder / "client").mkdir(exist_ok=True)
+        (self.folder / "client/config.json").write_text("{}")
+        config = self.folder / "daemon.json"
+        config.write_text(json.dumps(self._config()))
+        argv = [self.tool("dockerd"), "--config-file", str(config)]
+        self._daemon = Daemon(argv, env=self.site.env, log=self.log)
+        self._daemon.until(self._answers, timeout=60)
+        if not self.loaded:
+            capture(self._docker("load", "--input", str(self.site.archive)), env=self._env, timeout=120)
+            self.loaded = True
+
+    def start(self, count: int, deadline: float) -> None:
+        self.live = self.names(count)
+        crowd(self.live, lambda name: self._run(["-d"], name, image.SLEEP, deadline), self.site.parallel)
+
+    def remove(self, deadline: float) -> None:
+        def some(names: list[str]) -> None:
+            run(self._docker("rm", "-f", *names), env=self._env, log=self.log, deadline=deadline)
+
+        crowd(chunks(self.live, self.site.parallel), some, self.site.parallel)
+        self.live = []
+
+    def complete(self, count: int, deadline: float) -> None:
+        crowd(
+            self.names(count),
+            lambda name: self._run(["--rm"], name, image.TRUE, deadline),
+            self.site.parallel,
+        )
+
+    def down(self) -> None:
+        if self._daemon is not None:
+            self._daemon.stop(timeout=60)
+            self._daemon = None
+
+    def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
+        options = ["--network", "none", "--pull", "never", "--name", name]
+        argv = self._docker("run", *mode, *options, image.NAME, *args)
+        run(argv, env=self._env, log=self.log, deadline=deadline)
+
+    def _docker(self, *words: str) -> list[str]:
+        return [self.tool("docker"), *words]
+
+    def _answers(self) -> bool:
+        try:
+            capture(self._docker("version"), env=self._env, timeout=5)
+        except BenchError:
+            return False
+        return True
+
+    def _config(self) -> dict[str, object]:
+        """No bridge and no iptables: the containers have no network, and the host's rules are not ours."""
+        return {
+            "data-root": str(self.folder / "data"),
+            "exec-root": str(self.folder / "exec"),
+            "pidfile": str(self.folder / "pid"),
+            "hosts": [f"unix://{self.socket}"],
+            "storage-driver": "overlay2",
+            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "cgroup-parent": self.cgroup,
+            "oom-score-adjust": 0,
+            "bridge": "none",
+            "iptables": False,
+            "ip6tables": False,
+            "log-level": "warn",
+        }

@@ -1,0 +1,92 @@
+"""podman with crun and conmon, no daemon: one command a container."""
+
+from __future__ import annotations
+
+import os
+
+from bench import image
+from bench.peers.peer import Peer, Site
+from bench.process import capture, chunks, crowd, run
+
+# The limits are named because podman's defaults want more than a machine without CAP_SYS_RESOURCE can give;
+# cgroupfs, file and k8s-file because there may be neither systemd nor a journal.
+_CONTAINERS_CONF = """
+[containers]
+default_ulimits = ["nofile={nofile}:{nofile}", "nproc=32768:32768"]
+log_driver = "k8s-file"
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "crun"
+"""
+_STORAGE_CONF = """
+[storage]
+driver = "overlay"
+graphroot = "{folder}/graph"
+runroot = "{folder}/run"
+"""
+
+
+class Podman(Peer):
+    name = "podman"
+    tools = ("podman", "conmon", "crun")
+    driven = (
+        "one command a container: `podman run -d --network none`; removal: `rm -f -t 0` in parallel batches"
+    )
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._env = {
+            **site.env,
+            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(self.folder / "storage.conf"),
+        }
+
+    def up(self) -> None:
+        super().up()
+        if self.loaded:
+            return
+        nofile = min(20000, _hard_nofile())
+        (self.folder / "containers.conf").write_text(_CONTAINERS_CONF.format(nofile=nofile))
+        (self.folder / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        load = ["load", "--quiet", "--signature-policy", str(self.folder / "policy.json")]
+        (self.folder / "storage.conf").write_text(_STORAGE_CONF.format(folder=self.folder))
+        capture([self.tool("podman"), *load, "--input", str(self.site.archive)], env=self._env, timeout=120)
+        self.loaded = True
+
+    def start(self, count: int, deadline: float) -> None:
+        self.live = self.names(count)
+        crowd(self.live, lambda name: self._run(["-d"], name, image.SLEEP, deadline), self.site.parallel)
+
+    def remove(self, deadline: float) -> None:
+        tool = self.tool("podman")
+
+        def some(names: list[str]) -> None:
+            run(
+                [tool, "rm", "--ignore", "-f", "-t", "0", *names],
+                env=self._env,
+                log=self.log,
+                deadline=deadline,
+            )
+
+        crowd(chunks(self.live, self.site.parallel), some, self.site.parallel)
+        self.live = []
+
+    def complete(self, count: int, deadline: float) -> None:
+        crowd(
+            self.names(count),
+            lambda name: self._run(["--rm"], name, image.TRUE, deadline),
+            self.site.parallel,
+        )
+
+    def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
+        options = ["--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup, "--name", name]
+        argv = [self.tool("podman"), "run", *mode, *options, image.NAME, *args]
+        run(argv, env=self._env, log=self.log, deadline=deadline)
+
+
+def _hard_nofile() -> int:
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return os.sysconf("SC_OPEN_MAX") if hard == resource.RLIM_INFINITY else hard

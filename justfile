@@ -1,0 +1,63 @@
+# One word per habit; `just` alone lists them. just is a convenience (pip brings it with the dev tools): every recipe
+# is a script or a program that works without it.
+
+# arguments reach the scripts as they were quoted
+set positional-arguments
+
+python := ".venv/bin/python"
+
+[private]
+default:
+    @{{ just_executable() }} --list --unsorted
+
+# the virtual environment with all tools, if missing or stale
+[group('house')]
+setup:
+    @sh setup.sh dev
+
+# rewrite the sources in the house's format, with ruff's safe fixes
+[group('house')]
+fmt: setup
+    {{ python }} -m ruff check --fix-only --quiet
+    {{ python }} -m ruff format
+
+# forget caches, builds and the virtual environment
+[group('house')]
+clean:
+    rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+    find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# style, format, types, import contract
+[group('judge')]
+check:
+    @sh tests/check.sh
+
+# the checks, then every test; arguments go to pytest
+[group('judge')]
+test *args:
+    @sh tests/run.sh "$@"
+
+# the tests that need no root and little time
+[group('judge')]
+test-fast *args: setup
+    @{{ python }} -m pytest -m "not root and not slow" "$@"
+
+# what CI runs
+[group('judge')]
+ci:
+    @.ci/run
+
+# both README commands in a fresh Debian 12 root (debootstrap; see the head of tests/bare.sh)
+[group('judge')]
+bare *args:
+    @sh tests/bare.sh "$@"
+
+# hundreds of containers at once, with a picture
+[group('run')]
+demo count="300":
+    @sh bench/demo.sh {{ count }}
+
+# concurrent starts beside the peers that are installed
+[group('run')]
+bench *args: setup
+    @{{ python }} bench/start.py "$@"

@@ -1,0 +1,104 @@
+"""Operations on /dev: the default devices and symlinks, and those of the config (config-linux.md, "Devices")."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from shimd.container.making import Making
+from shimd.linux import mounts, paths
+
+DEFAULT_NODES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+DEFAULT_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+class DefaultDevices(NamedTuple):
+    """The devices and links that every container has, on one fd of its own /dev (CVE-2026-41579)."""
+
+    def describe(self) -> tuple[str, str]:
+        return "create", "default devices in /dev"
+
+    def execute(self, making: Making) -> None:
+        resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
+        directory = paths.openat2(making.root_fd, "dev", os.O_PATH | os.O_DIRECTORY, 0, resolve)
+        try:
+            for name, major, minor in DEFAULT_NODES:
+                _node(directory, name, stat.S_IFCHR | 0o666, os.makedev(major, minor), f"/dev/{name}")
+            for name, target in DEFAULT_LINKS:
+                try:
+                    os.symlink(target, name, dir_fd=directory)
+                except FileExistsError:
+                    continue  # the image or a bind brought its own
+        finally:
+            os.close(directory)
+
+
+class MakeDevice(NamedTuple):
+    """One device of the config; uid and gid are the container's."""
+
+    path: str
+    kind: str
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+    def describe(self) -> tuple[str, str]:
+        return "create device", self.path
+
+    def execute(self, making: Making) -> None:
+        parent, _, name = self.path.rstrip("/").rpartition("/")
+        directory = paths.make_directory_in_root(making.root_fd, parent)
+        try:
+            number = os.makedev(self.major, self.minor)
+            _node(directory, name, KINDS[self.kind] | self.mode, number, self.path)
+            if self.uid or self.gid:
+                os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+        finally:
+            os.close(directory)
+
+
+def _node(directory: int, name: str, mode: int, number: int, host_path: str) -> None:
+    """mknod; where the kernel forbids it (a user namespace), a bind of the machine's node."""
+    try:
+        os.mknod(name, mode, number, dir_fd=directory)
+    except FileExistsError:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if found.st_rdev != number or stat.S_IFMT(found.st_mode) != stat.S_IFMT(mode):
+            raise
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
+        _bind_node(directory, name, number, host_path)
+
+
+def _bind_node(directory: int, name: str, number: int, host_path: str) -> None:
+    tree = mounts.open_tree(mounts.AT_FDCWD, host_path, mounts.OPEN_TREE_CLONE)
+    try:
+        if os.fstat(tree).st_rdev != number:
+            raise OSError(errno.EPERM, "the machine's node is another device", host_path)
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory))
+        target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            mounts.move_mount(tree, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(tree)

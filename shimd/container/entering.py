@@ -1,0 +1,85 @@
+"""One more process in a running container (exec): born by the shim, joins what init lives in, then as init does.
+
+The shim sets once what its children are born into (setns(2): the pid and time namespaces), so that one fork is
+enough. From clone3 to exec the child is not dumpable: nothing inside may ptrace it or read
+its memory while it still holds the machine's view (CVE-2016-9962, 2019-5736).
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import socket
+from collections.abc import Sequence
+from typing import NoReturn
+
+from shimd.container import identity
+from shimd.container.launch import Born, fail, perform, restore_signals, take_stdio
+from shimd.container.making import Anchors, Making
+from shimd.container.plan import Plan
+from shimd.errors import RuntimeTrouble, Trouble
+from shimd.linux import processes
+from shimd.spec.config import Process
+from shimd.wire import channel
+from shimd.wire.messages import Ready
+
+
+def adopt_children_into(plan: Plan, init: int) -> None:
+    """The calling shim's children are born in init's pid and time namespaces from now on. ESRCH: init ended."""
+    if plan.child_kinds:
+        processes.setns(init, plan.child_kinds)
+
+
+def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[int], name: str) -> Born:
+    """Start `process` in the container whose init is the pidfd `init`. RuntimeTrouble if it cannot be born."""
+    making = Making(name, Anchors("", "", ""), [], cgroup, "", [], {})
+    ours, theirs = channel.pair()
+    try:
+        try:
+            _hold_cgroups(plan, making)
+            pid, pidfd = processes.clone3(0, making.cgroup_fd)
+        except OSError as error:
+            ours.close()
+            cause = "the container ended" if error.errno in (2, 3, 12) else (error.strerror or "").lower()
+            raise RuntimeTrouble(Trouble("exec in", name[:12], cause, errno=error.errno or 0)) from error
+        if pid == 0:
+            _run(plan, making, init, process, stdio, theirs)
+    finally:
+        theirs.close()
+        making.close()
+    return Born(pid, pidfd, ours)
+
+
+def _hold_cgroups(plan: Plan, making: Making) -> None:
+    for hierarchy in plan.hierarchies:
+        directory = hierarchy.mount + making.cgroup
+        if hierarchy.version == 2:
+            making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            making.task_fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+
+
+# From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
+
+
+def _run(
+    plan: Plan, making: Making, init: int, process: Process, stdio: Sequence[int], sync: socket
+) -> NoReturn:
+    try:
+        os.setsid()
+        processes.prctl(processes.PR_SET_DUMPABLE, 0)
+        take_stdio(stdio)
+        for fd in making.task_fds:
+            os.write(fd, b"0")
+        perform(identity.early_steps(process), making)
+        processes.setns(init, plan.kinds)
+        os.chdir("/")
+        restore_signals()
+        *steps, last = identity.late_steps(process)
+        perform(steps, making)
+        channel.send(sync, Ready([]))
+        perform((last,), making)
+        raise AssertionError("exec returned")
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error = RuntimeTrouble(Trouble("enter", "the container", (error.strerror or "").lower()))
+        fail(sync, error)

@@ -1,0 +1,207 @@
+"""Operations on the process itself, the last before exec: limits, user, capabilities, cwd, exec.
+
+The same list serves init and every exec. Their order is the kernel's: what needs privilege comes before what drops it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+from typing import NamedTuple
+
+from shimd.container.making import Making, Operation
+from shimd.errors import NOT_EXECUTABLE, NOT_FOUND, RuntimeTrouble, Trouble
+from shimd.linux import identity, processes
+from shimd.spec.config import Process
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_UMASK = 0o022
+INFINITY = (1 << 64) - 1
+
+
+class SetOomScore(NamedTuple):
+    """Through the machine's procfs, before the root changes (CVE-2019-19921)."""
+
+    value: int
+
+    def describe(self) -> tuple[str, str]:
+        return "set", f"oom_score_adj to {self.value}"
+
+    def execute(self, making: Making) -> None:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(self.value).encode())
+        finally:
+            os.close(fd)
+
+
+class JoinKeyring(NamedTuple):
+    """A session keyring of the container's own, where the kernel has keyrings."""
+
+    def describe(self) -> tuple[str, str]:
+        return "join", "session keyring"
+
+    def execute(self, making: Making) -> None:
+        try:
+            processes.join_session_keyring(f"_ses.{making.id}")
+        except OSError as error:
+            # ENOSYS: built without; EDQUOT: the kernel's quota of keys is used up, and containers go on without.
+            if error.errno not in (errno.ENOSYS, errno.EDQUOT):
+                raise
+
+
+class SetRlimit(NamedTuple):
+    """Soft and hard limit in setrlimit(2)'s units; 2**64-1 is infinity."""
+
+    type: str
+    soft: int
+    hard: int
+
+    def describe(self) -> tuple[str, str]:
+        return "set", f"{self.type} to {self.soft}:{self.hard}"
+
+    def execute(self, making: Making) -> None:
+        values = [-1 if value == INFINITY else value for value in (self.soft, self.hard)]
+        processes.prlimit(getattr(resource, self.type), *values)
+
+
+class NoNewPrivileges(NamedTuple):
+    def describe(self) -> tuple[str, str]:
+        return "set", "no_new_privs"
+
+    def execute(self, making: Making) -> None:
+        processes.prctl(processes.PR_SET_NO_NEW_PRIVS, 1)
+
+
+class ChangeDirectory(NamedTuple):
+    """chdir, then proof that the cwd is inside the root (CVE-2024-21626)."""
+
+    path: str
+
+    def describe(self) -> tuple[str, str]:
+        return "change to directory", self.path
+
+    def execute(self, making: Making) -> None:
+        os.chdir(self.path)
+        try:
+            inside = os.getcwd().startswith("/")
+        except FileNotFoundError:  # glibc's word for a cwd outside the root
+            inside = False
+        if not inside:
+            raise OSError(errno.EXDEV, "it lies outside the container's root", self.path)
+
+
+class Become(NamedTuple):
+    """Take user, groups, umask and capabilities (bits; None: keep what setuid leaves).
+
+    Inheritable capabilities are what the config says, and asyncrt's own configs say none (CVE-2022-29162). What the
+    machine itself cannot grant (outside the shim's bounding set) is left out, as the spec asks.
+    """
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    umask: int
+    sets: tuple[int, int, int, int, int] | None
+
+    def describe(self) -> tuple[str, str]:
+        return "become", f"user {self.uid}:{self.gid}"
+
+    def execute(self, making: Making) -> None:
+        if self.uid:
+            _own_stdio(self.uid)
+        if self.sets is None:
+            identity.become(self.uid, self.gid, list(self.groups))
+        else:
+            bounding, effective, inheritable, permitted, ambient = self.sets
+            possible = identity.bounding()
+            identity.drop_bounding(bounding, identity.last_capability())
+            identity.become(self.uid, self.gid, list(self.groups))
+            identity.capset(effective & possible, permitted & possible, inheritable & possible)
+            identity.set_ambient(ambient & inheritable & permitted & possible)
+        os.umask(self.umask)
+
+
+def _own_stdio(uid: int) -> None:
+    """Give the stdio pipes to the user, so that opening /dev/stdout works for it; the null device is everybody's."""
+    for fd in (0, 1, 2):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, uid, -1)
+
+
+class DieWithShim(NamedTuple):
+    """SIGKILL when the shim dies. After Become, since a change of user clears it (PR_SET_PDEATHSIG(2const))."""
+
+    def describe(self) -> tuple[str, str]:
+        return "set", "parent death signal"
+
+    def execute(self, making: Making) -> None:
+        processes.prctl(processes.PR_SET_PDEATHSIG, 9)
+
+
+class Exec(NamedTuple):
+    """Become the user's program: never returns."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+
+    def describe(self) -> tuple[str, str]:
+        return "run", self.args[0]
+
+    def execute(self, making: Making) -> None:
+        environment = dict(entry.split("=", 1) for entry in (*self.env, *making.env) if "=" in entry)
+        program = self.args[0]
+        if not program:
+            raise RuntimeTrouble(Trouble("run", '""', "the command is empty", code=NOT_FOUND))
+        if "/" in program:
+            candidates = [program]
+        else:
+            candidates = [
+                f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")
+            ]
+        refused: OSError | None = None
+        for candidate in candidates:
+            try:
+                os.execve(candidate, self.args, environment)
+            except (FileNotFoundError, NotADirectoryError):
+                if os.path.exists(candidate):  # it is there: its interpreter or loader is not
+                    raise RuntimeTrouble(_refusal(program, 2, "its interpreter is missing", NOT_FOUND)) from None
+            except OSError as error:
+                refused = refused or error
+        if refused is not None:
+            number = refused.errno or 0
+            raise RuntimeTrouble(_refusal(program, number, os.strerror(number).lower(), NOT_EXECUTABLE))
+        where = "" if "/" in program else "is it on the container's PATH?"
+        raise RuntimeTrouble(Trouble("run", program, "no such file or directory", where, 2, NOT_FOUND))
+
+
+def _refusal(program: str, number: int, cause: str, code: int) -> Trouble:
+    return Trouble("run", program, cause, errno=number, code=code)
+
+
+def early_steps(process: Process) -> list[Operation]:
+    """What a process sets through the machine's /proc, before its root changes."""
+    return [] if process.oom_score_adj is None else [SetOomScore(process.oom_score_adj)]
+
+
+def late_steps(process: Process) -> list[Operation]:
+    """From inside the root to exec."""
+    steps: list[Operation] = [SetRlimit(limit.type, limit.soft, limit.hard) for limit in process.rlimits]
+    if process.no_new_privileges:
+        steps.append(NoNewPrivileges())
+    if process.cwd != "/":
+        steps.append(ChangeDirectory(process.cwd))
+    sets = None
+    if process.capabilities is not None:
+        names = process.capabilities
+        all_sets = (names.bounding, names.effective, names.inheritable, names.permitted, names.ambient)
+        bits = [identity.mask(list(some)) for some in all_sets]
+        sets = (bits[0], bits[1], bits[2], bits[3], bits[4])
+    user = process.user
+    umask = DEFAULT_UMASK if user.umask is None else user.umask
+    steps.append(Become(user.uid, user.gid, user.additional_gids, umask, sets))
+    steps.append(DieWithShim())
+    steps.append(Exec(process.args, process.env))
+    return steps

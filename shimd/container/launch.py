@@ -1,0 +1,171 @@
+"""The executor: the shim's steps, the birth of init, init's steps up to exec.
+
+    midwife (or a runtime's command)      init
+      | prepare(): outside steps
+      | bear(): clone3 ------------------> |
+      | write uid_map, Go  (user ns only)  | birth steps
+      |                                    | rooting steps
+      |                                    | process steps
+      | <-------- Ready(timeline) -------- |
+      | <-------- EOF (close-on-exec) ---- | exec: the user's program runs
+      | <-------- Refused(trouble) ------- | or: a step failed, init is gone
+
+The sync socket tells the three ends apart: Ready then EOF (it runs), Refused, and EOF alone (init was killed).
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import socket
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from shimd.container.making import Making, Operation, OutsideOperation
+from shimd.container.plan import Plan
+from shimd.errors import RUNTIME_FAILED, RuntimeTrouble, Trouble
+from shimd.linux import processes, signals
+from shimd.wire import channel
+from shimd.wire.messages import Go, Ready, Refused
+
+SIGPIPE = 13
+
+
+class Born(NamedTuple):
+    """A process that is on its way to exec; the caller owns the fds."""
+
+    pid: int
+    pidfd: int
+    sync: socket
+
+
+def perform(steps: Sequence[Operation], making: Making) -> None:
+    """Do steps in order; the first failure becomes a RuntimeTrouble that names the step."""
+    for step in steps:
+        try:
+            step.execute(making)
+        except OSError as error:
+            deed, subject = step.describe()
+            cause = (error.strerror or str(error)).lower()
+            raise RuntimeTrouble(Trouble(deed, subject, cause, errno=error.errno or 0)) from error
+
+
+def prepare(plan: Plan, making: Making) -> None:
+    """The outside steps; on a failure those that were done are undone, and the trouble says what was left.
+
+    A step that failed is not undone: it cleans up after itself, and what it met (a cgroup of that name) is not ours.
+    """
+    done: list[OutsideOperation] = []
+    try:
+        for step in plan.outside:
+            perform((step,), making)
+            done.append(step)
+    except RuntimeTrouble as error:
+        left = undo(done, making)
+        if left:
+            trouble = error.trouble
+            raise RuntimeTrouble(trouble._replace(cause=f"{trouble.cause}; left behind: {', '.join(left)}")) from None
+        raise
+
+
+def undo(steps: Sequence[OutsideOperation], making: Making) -> list[str]:
+    """Take steps back, last first; what refused is named, and the others are still taken back."""
+    left: list[str] = []
+    for step in reversed(steps):
+        try:
+            step.undo(making)
+        except OSError as error:
+            left.append(f"{' '.join(step.describe())} ({error.strerror})")
+    return left
+
+
+def bear(plan: Plan, making: Making, stdio: Sequence[int], flags: int = 0) -> Born:
+    """clone3 init into its namespaces; `flags` may add CLONE_PARENT.
+
+    RuntimeTrouble if the kernel refuses; the caller undoes the outside steps.
+    """
+    ours, theirs = channel.pair()
+    try:
+        pid, pidfd = processes.clone3(plan.clone_flags | flags, making.cgroup_fd)
+    except OSError as error:
+        ours.close()
+        theirs.close()
+        raise RuntimeTrouble(
+            Trouble("clone", f"init of {making.id[:12]}", (error.strerror or "").lower(), errno=error.errno or 0)
+        ) from error
+    if pid == 0:
+        _run_init(plan, making, stdio, theirs)
+    theirs.close()
+    born = Born(pid, pidfd, ours)
+    if plan.uid_map or plan.gid_map:
+        _map_ids(plan, born)
+    return born
+
+
+def _map_ids(plan: Plan, born: Born) -> None:
+    try:
+        for name, text in (("uid_map", plan.uid_map), ("gid_map", plan.gid_map)):
+            if text:
+                fd = os.open(f"/proc/{born.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, text.encode())  # one write, or the kernel refuses the rest (user_namespaces(7))
+                finally:
+                    os.close(fd)
+        channel.send(born.sync, Go())
+    except OSError as error:
+        processes.pidfd_send_signal(born.pidfd, 9)
+        raise RuntimeTrouble(
+            Trouble("write", f"id maps of {born.pid}", (error.strerror or "").lower(), errno=error.errno or 0)
+        ) from error
+
+
+def take_stdio(stdio: Sequence[int]) -> None:
+    """Make the three fds 0, 1 and 2, and everything else close-on-exec (CVE-2024-21626)."""
+    for number, fd in enumerate(stdio):
+        os.dup2(fd, number)
+    processes.close_range(3, flags=processes.CLOSE_RANGE_CLOEXEC)
+
+
+def restore_signals() -> None:
+    """A program expects an empty mask and no ignored signals: the zygote ignores SIGPIPE, the shim blocks SIGCHLD."""
+    signals.default(SIGPIPE)
+    signals.unblock_all()
+
+
+def fail(sync: socket, error: BaseException) -> NoReturn:
+    """Tell the shim why and end. Never returns: nothing of the shim may run in its child."""
+    if isinstance(error, RuntimeTrouble):
+        trouble = error.trouble
+    else:
+        trouble = Trouble("set up", "the container", f"{type(error).__name__}: {error}", "this is a bug in asyncrt")
+    try:
+        channel.send(sync, Refused(trouble))
+    finally:
+        os._exit(trouble.code or RUNTIME_FAILED)
+
+
+# From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
+
+
+def _run_init(plan: Plan, making: Making, stdio: Sequence[int], sync: socket) -> NoReturn:
+    try:
+        os.setsid()
+        os.umask(0)
+        processes.prctl(processes.PR_SET_DUMPABLE, 0)
+        take_stdio(stdio)
+        if plan.uid_map or plan.gid_map:
+            if channel.receive(sync) is None:
+                os._exit(RUNTIME_FAILED)
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        perform(plan.birth, making)
+        making.stamp("namespaces")
+        perform(plan.rooting, making)
+        making.stamp("mounts")
+        restore_signals()
+        *steps, last = plan.process
+        perform(steps, making)
+        channel.send(sync, Ready(making.timeline))
+        perform((last,), making)
+        raise AssertionError("exec returned")
+    except BaseException as error:
+        fail(sync, error)

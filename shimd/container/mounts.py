@@ -1,0 +1,249 @@
+"""Operations on mounts, done by init in its own mount namespace before the root changes.
+
+Every target is opened once inside the container's root (openat2, RESOLVE_IN_ROOT) and mounted on by fd, so that a
+symlink that somebody swaps in meanwhile leads nowhere (CVE-2021-30465).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from shimd.container.making import Making
+from shimd.linux import mounts, paths
+from shimd.linux.cgroups import Hierarchy
+from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_RDONLY, OPEN_TREE_CLONE
+
+UNSYMLINKED = ("proc", "sysfs")  # masks and read-only paths lie inside: these must be where they say they are
+NULL_DEVICE = os.makedev(1, 3)
+
+
+class SetPropagation(NamedTuple):
+    """Cut the copied mounts off from the machine's (rootfsPropagation: private or slave, always recursive)."""
+
+    propagation: int
+
+    def describe(self) -> tuple[str, str]:
+        return "set propagation of", "/"
+
+    def execute(self, making: Making) -> None:
+        mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=self.propagation, recursive=True)
+
+
+class MountFilesystem(NamedTuple):
+    """Mount a file system: `parameters` are (key, value) for fsconfig, value None for a flag."""
+
+    kind: str
+    destination: str
+    source: str
+    attributes: int
+    parameters: tuple[tuple[str, str | None], ...]
+    propagation: int = 0
+
+    def describe(self) -> tuple[str, str]:
+        return "mount", f"{self.kind} on {self.destination}"
+
+    def execute(self, making: Making) -> None:
+        target = _directory(making, self.destination, self.kind in UNSYMLINKED)
+        try:
+            tree = make_filesystem(self.kind, self.source, self.attributes, self.parameters)
+            try:
+                mounts.move_mount(tree, target)
+                if self.propagation:
+                    mounts.mount_setattr(tree, "", propagation=self.propagation)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(target)
+
+
+class BindMount(NamedTuple):
+    """Bind a file or directory of the machine; `set` and `clear` are MOUNT_ATTR_* flags."""
+
+    source: str
+    destination: str
+    recursive: bool
+    set: int
+    clear: int
+    propagation: int
+
+    def describe(self) -> tuple[str, str]:
+        return "bind", f"{self.source} on {self.destination}"
+
+    def execute(self, making: Making) -> None:
+        tree = making.trees.pop(self.source, -1)
+        if tree < 0:
+            flags = OPEN_TREE_CLONE | (AT_RECURSIVE if self.recursive else 0)
+            tree = mounts.open_tree(mounts.AT_FDCWD, self.source, flags)
+        try:
+            # The clone joined its source's peer group: it leaves before anything is mounted below it.
+            mounts.mount_setattr(tree, "", propagation=self.propagation, recursive=True)
+            if self.set or self.clear:
+                mounts.mount_setattr(tree, "", set_=self.set, clear=self.clear)
+            if stat.S_ISDIR(os.fstat(tree).st_mode):
+                target = _directory(making, self.destination)
+            else:
+                target = paths.make_file_in_root(making.root_fd, self.destination)
+            try:
+                mounts.move_mount(tree, target)
+            finally:
+                os.close(target)
+        finally:
+            os.close(tree)
+
+
+class MountCgroups(NamedTuple):
+    """The container's own cgroups, seen as the roots of their hierarchies: one (v2), or a tmpfs full of them (v1)."""
+
+    destination: str
+    hierarchies: tuple[Hierarchy, ...]
+    attributes: int
+
+    def describe(self) -> tuple[str, str]:
+        return "mount", f"cgroup on {self.destination}"
+
+    def execute(self, making: Making) -> None:
+        target = _directory(making, self.destination)
+        try:
+            if self.hierarchies and self.hierarchies[0].version == 2:
+                tree = self._own(self.hierarchies[0], making)
+                mounts.mount_setattr(tree, "", set_=self.attributes)
+                mounts.move_mount(tree, target)
+                os.close(tree)
+                return
+            shelf = make_filesystem("tmpfs", "tmpfs", 0, (("mode", "755"), ("size", "64k")))
+            mounts.move_mount(shelf, target)
+            for hierarchy in self.hierarchies:
+                self._shelve(hierarchy, shelf, making)
+            mounts.mount_setattr(shelf, "", set_=self.attributes, recursive=True)
+            os.close(shelf)
+        finally:
+            os.close(target)
+
+    @staticmethod
+    def _own(hierarchy: Hierarchy, making: Making) -> int:
+        return mounts.open_tree(mounts.AT_FDCWD, hierarchy.mount + making.cgroup, OPEN_TREE_CLONE)
+
+    def _shelve(self, hierarchy: Hierarchy, shelf: int, making: Making) -> None:
+        name = os.path.basename(hierarchy.mount)
+        os.mkdir(name, 0o755, dir_fd=shelf)
+        place = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=shelf)
+        tree = self._own(hierarchy, making)
+        mounts.move_mount(tree, place)
+        os.close(tree)
+        os.close(place)
+        for controller in hierarchy.controllers:
+            if controller != name:  # "cpu,cpuacct" is found as cpu and as cpuacct
+                os.symlink(name, controller, dir_fd=shelf)
+
+
+class MaskPath(NamedTuple):
+    """Hide a file behind the null device, a directory behind an empty one; a path that is not there needs no mask."""
+
+    path: str
+
+    def describe(self) -> tuple[str, str]:
+        return "mask", self.path
+
+    def execute(self, making: Making) -> None:
+        try:
+            target = paths.open_in_root(making.root_fd, self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            tree = _empty(making) if stat.S_ISDIR(os.fstat(target).st_mode) else null_device()
+            try:
+                mounts.move_mount(tree, target)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(target)
+
+
+class ReadonlyPath(NamedTuple):
+    """Make a path read-only by a bind on itself; a path that is not there is left out."""
+
+    path: str
+
+    def describe(self) -> tuple[str, str]:
+        return "make read-only", self.path
+
+    def execute(self, making: Making) -> None:
+        try:
+            target = paths.open_in_root(making.root_fd, self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            tree = mounts.open_tree(target, "", OPEN_TREE_CLONE | mounts.AT_EMPTY_PATH | AT_RECURSIVE)
+            try:
+                mounts.mount_setattr(tree, "", set_=MOUNT_ATTR_RDONLY, recursive=True)
+                mounts.move_mount(tree, target)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(target)
+
+
+class MakeDirectory(NamedTuple):
+    """A directory that the container expects (its cwd)."""
+
+    path: str
+
+    def describe(self) -> tuple[str, str]:
+        return "create directory", self.path
+
+    def execute(self, making: Making) -> None:
+        os.close(paths.make_directory_in_root(making.root_fd, self.path))
+
+
+def make_filesystem(
+    kind: str, source: str, attributes: int, parameters: tuple[tuple[str, str | None], ...]
+) -> int:
+    """A detached mount of a new superblock; the error carries the kernel's own words where it has some."""
+    configuration = mounts.fsopen(kind)
+    try:
+        if source:
+            mounts.fsconfig_string(configuration, "source", source)
+        for key, value in parameters:
+            if value is None:
+                mounts.fsconfig_flag(configuration, key)
+            else:
+                mounts.fsconfig_string(configuration, key, value)
+        mounts.fsconfig_create(configuration)
+        return mounts.fsmount(configuration, attributes)
+    except OSError as error:
+        words = mounts.log(configuration)
+        raise OSError(error.errno, words or error.strerror, kind) from None
+    finally:
+        os.close(configuration)
+
+
+def null_device() -> int:
+    """A detached bind of the machine's null device, proven to be that (CVE-2025-31133)."""
+    fd = os.open("/dev/null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != NULL_DEVICE:
+            raise OSError(1, "it is not the null device", "/dev/null")
+        return mounts.open_tree(fd, "", OPEN_TREE_CLONE | mounts.AT_EMPTY_PATH)
+    finally:
+        os.close(fd)
+
+
+def _empty(making: Making) -> int:
+    if making.anchors.empty:
+        return mounts.open_tree(mounts.AT_FDCWD, making.anchors.empty, OPEN_TREE_CLONE)
+    return make_filesystem("tmpfs", "tmpfs", MOUNT_ATTR_RDONLY, (("size", "0"), ("mode", "555")))
+
+
+def _directory(making: Making, path: str, unsymlinked: bool = False) -> int:
+    """The directory to mount on, made if it is missing."""
+    if unsymlinked:
+        resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
+        try:
+            flags = os.O_PATH | os.O_DIRECTORY
+            return paths.openat2(making.root_fd, path.strip("/"), flags, 0, resolve)
+        except FileNotFoundError:
+            pass
+    return paths.make_directory_in_root(making.root_fd, path)

@@ -1,0 +1,142 @@
+"""Operations on namespaces: join, unshare, and what lives in one (host name, loopback, sysctls)."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from shimd.container.making import Making
+from shimd.linux import netdevice, processes
+
+FLAGS = {
+    "user": processes.CLONE_NEWUSER,
+    "pid": processes.CLONE_NEWPID,
+    "network": processes.CLONE_NEWNET,
+    "ipc": processes.CLONE_NEWIPC,
+    "uts": processes.CLONE_NEWUTS,
+    "mount": processes.CLONE_NEWNS,
+    "cgroup": processes.CLONE_NEWCGROUP,
+    "time": processes.CLONE_NEWTIME,
+}
+# A process that joins these changes what its children are born into, not itself (setns(2), unshare(2)).
+FOR_CHILDREN = processes.CLONE_NEWPID | processes.CLONE_NEWTIME
+
+
+class OpenNamespace(NamedTuple):
+    """shim: open a namespace file, and for pid and time set it for the children at once."""
+
+    kind: str
+    path: str
+
+    def describe(self) -> tuple[str, str]:
+        return f"open {self.kind} namespace", self.path
+
+    def execute(self, making: Making) -> None:
+        flag = FLAGS[self.kind]
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        if flag & FOR_CHILDREN:
+            try:
+                processes.setns(fd, flag)
+            finally:
+                os.close(fd)
+        else:
+            making.namespace_fds[flag] = fd
+
+    def undo(self, making: Making) -> None:
+        """The shim ends with its container, and the namespace is not ours."""
+
+
+class NewTimeNamespace(NamedTuple):
+    """shim: a time namespace for the children; offsets are (clock, seconds, nanoseconds) (time_namespaces(7))."""
+
+    offsets: tuple[tuple[str, int, int], ...]
+
+    def describe(self) -> tuple[str, str]:
+        return "make", "time namespace"
+
+    def execute(self, making: Making) -> None:
+        processes.unshare(processes.CLONE_NEWTIME)
+        lines = "".join(f"{clock} {seconds} {rest}\n" for clock, seconds, rest in self.offsets)
+        if lines:
+            _write("/proc/self/timens_offsets", lines)
+
+    def undo(self, making: Making) -> None:
+        """It ends with the shim."""
+
+
+class JoinNamespaces(NamedTuple):
+    """init: join what OpenNamespace opened; the user namespace first, since it owns the right to the others."""
+
+    def describe(self) -> tuple[str, str]:
+        return "join", "namespaces"
+
+    def execute(self, making: Making) -> None:
+        for flag in sorted(making.namespace_fds, key=lambda kind: kind != processes.CLONE_NEWUSER):
+            processes.setns(making.namespace_fds[flag], flag)
+
+
+class UnshareCgroup(NamedTuple):
+    """init: a cgroup namespace rooted where it now is; at clone3 it would be rooted where the shim is."""
+
+    def describe(self) -> tuple[str, str]:
+        return "make", "cgroup namespace"
+
+    def execute(self, making: Making) -> None:
+        processes.unshare(processes.CLONE_NEWCGROUP)
+
+
+class LoopbackUp(NamedTuple):
+    """init: set lo up."""
+
+    def describe(self) -> tuple[str, str]:
+        return "set up", "loopback link"
+
+    def execute(self, making: Making) -> None:
+        netdevice.loopback_up()
+
+
+class SetHostname(NamedTuple):
+    """init: the host name, the container's own if it has one."""
+
+    hostname: str
+
+    def describe(self) -> tuple[str, str]:
+        return "set", "host name"
+
+    def execute(self, making: Making) -> None:
+        name = making.hostname or self.hostname
+        if name:
+            processes.sethostname(name)
+
+
+class SetDomainname(NamedTuple):
+    """init: the NIS domain name."""
+
+    domainname: str
+
+    def describe(self) -> tuple[str, str]:
+        return "set", f"domain name {self.domainname}"
+
+    def execute(self, making: Making) -> None:
+        processes.setdomainname(self.domainname)
+
+
+class WriteSysctl(NamedTuple):
+    """init: a sysctl of its own namespaces, through the machine's procfs, before the root changes."""
+
+    key: str
+    value: str
+
+    def describe(self) -> tuple[str, str]:
+        return "set sysctl", f"{self.key}={self.value}"
+
+    def execute(self, making: Making) -> None:
+        _write("/proc/sys/" + self.key.replace(".", "/"), self.value)
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,185 @@
+"""config.json compiled to a plan: ordered lists of operations, done by whom their name says.
+
+    outside   by the shim, before the container is born; undone in reverse when it ended
+    birth     by init, still in the machine's root: cgroups, namespaces, /proc writes
+    rooting   by init: the root file system, mounts, devices, masks, pivot_root
+    process   by init, inside: limits, user, capabilities, exec
+
+A plan is data and shared by all containers of a template; what differs is in Making.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from shimd.container import cgroups, devices, identity, namespaces, options, root
+from shimd.container import mounts as mount_steps
+from shimd.container.making import Operation, OutsideOperation
+from shimd.container.namespaces import FLAGS
+from shimd.errors import RuntimeTrouble, Trouble
+from shimd.linux import mounts as kernel
+from shimd.linux import processes
+from shimd.linux.cgroups import Hierarchy
+from shimd.spec.config import Config, Mount, Process
+
+
+class Plan(NamedTuple):
+    """What will be done, in order."""
+
+    outside: tuple[OutsideOperation, ...]
+    clone_flags: int
+    uid_map: str
+    gid_map: str
+    birth: tuple[Operation, ...]
+    rooting: tuple[Operation, ...]
+    process: tuple[Operation, ...]
+    spec: Process
+    hierarchies: tuple[Hierarchy, ...]
+    own_pids: bool
+    """Does init's end end every process of the container?"""
+    kinds: int
+    """CLONE_NEW* of the namespaces that an exec enters itself."""
+    child_kinds: int
+    """CLONE_NEW* of those that it has to be born into (setns(2): pid and time count for children)."""
+    stdin: bool
+    """Does the container's stdin stay open for an attach? (Else it is the null device.)"""
+
+    def describe(self) -> list[str]:
+        """One line per step, for `plan` and the tests."""
+        lines = [f"outside: {' '.join(step.describe())}" for step in self.outside]
+        lines.append(f"outside: clone3 flags {self.clone_flags:#x}")
+        for stage, steps in (("birth", self.birth), ("rooting", self.rooting), ("process", self.process)):
+            lines += [f"{stage}: {' '.join(step.describe())}" for step in steps]
+        return lines
+
+
+def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> Plan:
+    """The plan of a validated config. RuntimeTrouble for what this engine does not do yet."""
+    if config.process is None or not config.process.args:
+        raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
+    _refuse_unbuilt(config)
+    outside, flags, birth = _namespaces(config)
+    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies)
+    used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, cgroups.CreateCgroup))
+    if used and used[0].version == 1:
+        birth.insert(0, cgroups.EnterCgroups())
+    birth += identity.early_steps(config.process)
+    kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
+    return Plan(
+        outside=(*outside, *cgroup_steps),
+        clone_flags=flags,
+        uid_map=_map(config.linux.uid_mappings),
+        gid_map=_map(config.linux.gid_mappings),
+        birth=tuple(birth),
+        rooting=tuple(_rooting(config, used)),
+        process=(identity.JoinKeyring(), *identity.late_steps(config.process)),
+        spec=config.process,
+        hierarchies=used,
+        own_pids=bool(flags & processes.CLONE_NEWPID),
+        kinds=kinds & ~namespaces.FOR_CHILDREN,
+        child_kinds=kinds & namespaces.FOR_CHILDREN,
+        stdin=stdin,
+    )
+
+
+def _refuse_unbuilt(config: Config) -> None:
+    """What comes with the runtime issue is refused by name until then, never skipped."""
+    process = config.process
+    asked = {
+        "$.process.terminal": process and process.terminal,
+        "$.process.apparmorProfile": process and process.apparmor_profile,
+        "$.process.selinuxLabel": process and process.selinux_label,
+        "$.process.scheduler": process and process.scheduler,
+        "$.process.ioPriority": process and process.io_priority,
+        "$.linux.seccomp": config.linux.seccomp,
+        "$.linux.intelRdt": config.linux.intel_rdt,
+        "$.linux.memoryPolicy": config.linux.memory_policy,
+        "$.linux.netDevices": config.linux.net_devices,
+        "$.linux.personality": config.linux.personality,
+        "$.linux.mountLabel": config.linux.mount_label,
+        "$.linux.resources.devices": config.linux.resources.devices,
+        "$.linux.resources.unified": config.linux.resources.unified,
+        "$.hooks": any(config.hooks),
+    }
+    for path, value in asked.items():
+        if value:
+            raise RuntimeTrouble(Trouble("plan", path, "not built yet", "leave it out"))
+
+
+def _map(mappings: tuple[object, ...]) -> str:
+    return "".join("{} {} {}\n".format(*mapping) for mapping in mappings)  # type: ignore[misc]
+
+
+def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:
+    """(steps of the shim, clone flags, steps of init) for the namespaces that are new or joined by path."""
+    outside: list[OutsideOperation] = []
+    flags = 0
+    new = {entry.type for entry in config.linux.namespaces if not entry.path}
+    joined = [entry for entry in config.linux.namespaces if entry.path]
+    if any(entry.type == "user" for entry in joined) and "pid" in new:
+        raise RuntimeTrouble(
+            Trouble("plan", "$.linux.namespaces", "a new pid namespace under a joined user namespace is not built yet")
+        )
+    if "mount" not in new:
+        raise RuntimeTrouble(
+            Trouble("plan", "$.linux.namespaces", "a container without a new mount namespace is not built yet")
+        )
+    outside += [namespaces.OpenNamespace(entry.type, entry.path) for entry in joined]
+    if "time" in new:
+        offsets = tuple((clock, offset.secs, offset.nanosecs) for clock, offset in config.linux.time_offsets.items())
+        outside.append(namespaces.NewTimeNamespace(offsets))
+    for kind in new - {"cgroup", "time"}:
+        flags |= FLAGS[kind]
+    birth: list[Operation] = []
+    if any(FLAGS[entry.type] & ~namespaces.FOR_CHILDREN for entry in joined):
+        birth.append(namespaces.JoinNamespaces())
+    if "cgroup" in new:
+        birth.append(namespaces.UnshareCgroup())
+    if "network" in new:
+        birth.append(namespaces.LoopbackUp())
+    if "uts" in new:
+        birth.append(namespaces.SetHostname(config.hostname))
+        if config.domainname:
+            birth.append(namespaces.SetDomainname(config.domainname))
+    birth += [namespaces.WriteSysctl(key, value) for key, value in config.linux.sysctl.items()]
+    return outside, flags, birth
+
+
+def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
+    propagation = options.PROPAGATIONS.get(config.linux.rootfs_propagation, kernel.MS_PRIVATE)
+    steps: list[Operation] = [mount_steps.SetPropagation(propagation), root.MountRoot(config.root.path)]
+    for mount in config.mounts:
+        steps.append(_mount(mount, hierarchies))
+    steps.append(devices.DefaultDevices())
+    for device in config.linux.devices:
+        mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+        major, minor = device.major or 0, device.minor or 0
+        steps.append(
+            devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0)
+        )
+    if config.process is not None and config.process.cwd != "/":
+        steps.append(mount_steps.MakeDirectory(config.process.cwd))
+    steps += [mount_steps.ReadonlyPath(path) for path in config.linux.readonly_paths]
+    steps += [mount_steps.MaskPath(path) for path in config.linux.masked_paths]
+    if config.root.readonly:
+        steps.append(root.SealRoot())
+    steps.append(root.PivotRoot())
+    return steps
+
+
+def _mount(mount: Mount, hierarchies: tuple[Hierarchy, ...]) -> Operation:
+    """The operation of one entry of `mounts`."""
+    wish = options.parse(mount.options)
+    if mount.uid_mappings or any(key in ("idmap", "ridmap", "tmpcopyup") for key, _ in wish.parameters):
+        raise RuntimeTrouble(Trouble("plan", f"mount on {mount.destination}", "id-mapped mounts are not built yet"))
+    if wish.bind or mount.type in ("bind", "rbind"):
+        recursive = wish.recursive or mount.type == "rbind"
+        propagation = wish.propagation or kernel.MS_PRIVATE
+        return mount_steps.BindMount(
+            mount.source, mount.destination, recursive, wish.set, wish.clear, propagation
+        )
+    if mount.type in ("cgroup", "cgroup2"):
+        return mount_steps.MountCgroups(mount.destination, hierarchies, wish.set)
+    return mount_steps.MountFilesystem(
+        mount.type, mount.destination, mount.source, wish.set, wish.parameters, wish.propagation
+    )

@@ -1,0 +1,116 @@
+"""Operations on the root file system: mount it, seal it, change to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NamedTuple
+
+from shimd.container.making import Making
+from shimd.container.mounts import make_filesystem
+from shimd.linux import mounts
+from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_RDONLY, MS_PRIVATE, OPEN_TREE_CLONE
+from shimd.wire.messages import RootMount
+
+
+class MountRoot(NamedTuple):
+    """Mount what the root is made of onto the anchor: overlay layers, or a bind of one directory.
+
+    Both are made without a path and attached once, inside the container's namespace: the machine's mount table
+    does not grow with the number of containers.
+    """
+
+    path: str = ""
+
+    def describe(self) -> tuple[str, str]:
+        return "mount", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        recipe = making.root[0] if making.root else RootMount("bind", [self.path])
+        anchor = os.open(making.anchors.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            tree = overlay(recipe, making) if recipe.kind == "overlay" else bind(recipe, making)
+            mounts.move_mount(tree, anchor)
+        finally:
+            os.close(anchor)
+        making.root_fd = tree
+
+
+def bind(recipe: RootMount, making: Making) -> int:
+    """A detached, private copy of the mount that the directory is on."""
+    source = recipe.lower[0]
+    tree = making.trees.pop(source, -1)
+    if tree < 0:
+        tree = mounts.open_tree(mounts.AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
+    mounts.mount_setattr(tree, "", propagation=MS_PRIVATE, recursive=True)
+    return tree
+
+
+def overlay(recipe: RootMount, making: Making) -> int:
+    """A detached overlay; layers one by one (`lowerdir+`, Linux 6.5), so that no 4 KiB of options bound them."""
+    fds = [(layer, making.trees.get(layer, -1)) for layer in recipe.lower]
+    if any(fd >= 0 for _, fd in fds) and not _fd_layers():
+        fds = [(_attach(fd, making) if fd >= 0 else layer, -1) for layer, fd in fds]
+    configuration = mounts.fsopen("overlay")
+    try:
+        mounts.fsconfig_string(configuration, "source", "overlay")
+        try:
+            for layer, fd in fds:
+                if fd >= 0:
+                    mounts.fsconfig_fd(configuration, "lowerdir+", fd)
+                else:
+                    mounts.fsconfig_string(configuration, "lowerdir+", layer)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            lower = ":".join(layer.replace("\\", "\\\\").replace(":", "\\:") for layer, _ in fds)
+            mounts.fsconfig_string(configuration, "lowerdir", lower)
+        if recipe.upper:
+            mounts.fsconfig_string(configuration, "upperdir", recipe.upper)
+            mounts.fsconfig_string(configuration, "workdir", recipe.work)
+        mounts.fsconfig_create(configuration)
+        return mounts.fsmount(configuration, 0)
+    except OSError as error:
+        words = mounts.log(configuration)
+        raise OSError(error.errno, words or error.strerror, "overlay") from None
+    finally:
+        os.close(configuration)
+
+
+def _fd_layers() -> bool:
+    """Does overlay take layers as fds on detached mounts? Linux 6.14 and later do."""
+    release = os.uname().release.split(".")
+    return (int(release[0]), int(release[1].partition("-")[0])) >= (6, 14)
+
+
+def _attach(tree: int, making: Making) -> str:
+    """Give a detached layer a path in the container's own namespace, for kernels that want one."""
+    anchor = os.open(making.anchors.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mounts.move_mount(tree, anchor)
+    finally:
+        os.close(anchor)
+    return making.anchors.lower
+
+
+class SealRoot(NamedTuple):
+    """Make the root file system's own mount read-only, after its mount points were made."""
+
+    def describe(self) -> tuple[str, str]:
+        return "make read-only", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        mounts.mount_setattr(making.root_fd, "", set_=MOUNT_ATTR_RDONLY)
+
+
+class PivotRoot(NamedTuple):
+    """Change the root and drop the machine's mounts (pivot_root(2), "pivot_root(".", ".")")."""
+
+    def describe(self) -> tuple[str, str]:
+        return "change to", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        os.fchdir(making.root_fd)
+        mounts.pivot_root(".", ".")
+        mounts.umount2(".", mounts.MNT_DETACH)
+        os.chdir("/")

@@ -1,0 +1,14 @@
+"""linux: the kernel, one wrapper per system call.
+
+Takes ints, strings and fds and knows nothing of OCI. A wrapper bears the call's name and raises
+OSError(errno, text, subject). Everything is bound at import, so that nothing is looked up after fork.
+
+    libc          how a system call is made
+    mounts        old and new mount API, pivot_root
+    processes     clone3, pidfd, setns, unshare, prctl, close_range, waiting, rlimits
+    identity      uids, gids, capabilities
+    signals       masks, signalfd, dispositions
+    paths         openat2: resolution that cannot leave a root
+    cgroups       hierarchies of v1 and v2: create, enter, read, remove
+    netdevice     the loopback link
+"""

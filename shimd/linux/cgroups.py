@@ -1,0 +1,152 @@
+"""Cgroup hierarchies of v1 and v2: find, create, enter, read, kill, remove (cgroups(7)).
+
+v1: a task enters by writing "0" into `tasks` itself. That skips cgroup_threadgroup_rwsem, which a pid written into
+cgroup.procs takes for writing (kernel commit 9a3284fad42f, "cgroup: Optimize single thread migration"), and with it
+the wait for an RCU grace period at every start. v2: a task is born inside (CLONE_INTO_CGROUP).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import NamedTuple
+
+MOUNTINFO = "/proc/self/mountinfo"
+V1_CONTROLLERS = frozenset(
+    ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma")
+)
+BUSY_SECONDS = 2.0  # how long a dying member may keep its cgroup busy
+
+
+class Hierarchy(NamedTuple):
+    """One mounted tree. v2 holds the controllers that its root offers."""
+
+    version: int
+    mount: str
+    controllers: tuple[str, ...]
+
+
+def hierarchies() -> list[Hierarchy]:
+    """The trees that manage containers here: the one of v2 if it is mounted at /sys/fs/cgroup, else those of v1.
+
+    On a hybrid machine the extra v2 tree is left out: it holds no controllers that containers need.
+    """
+    found: list[Hierarchy] = []
+    with open(MOUNTINFO) as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            words = after.split()
+            path = before.split()[4]
+            if words[0] == "cgroup2" and path == "/sys/fs/cgroup":
+                return [Hierarchy(2, path, tuple(read(path, "cgroup.controllers").split()))]
+            if words[0] == "cgroup":
+                controllers = tuple(word for word in words[2].split(",") if word in V1_CONTROLLERS)
+                if controllers and not any(h.controllers == controllers for h in found):
+                    found.append(Hierarchy(1, path, controllers))
+    return found
+
+
+def read(directory: str, name: str) -> str:
+    """A cgroup file's text."""
+    fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 16).decode()
+    finally:
+        os.close(fd)
+
+
+def write(directory: str, name: str, value: str) -> None:
+    """Write a cgroup file; the error's filename says which."""
+    path = f"{directory}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+
+
+def read_number(directory: str, name: str, key: str = "") -> int:
+    """A number from a cgroup file, or from its line `key`; -1 where there is none."""
+    try:
+        text = read(directory, name)
+    except OSError:
+        return -1
+    for line in text.splitlines():
+        words = line.split()
+        if not key and words:
+            return int(words[0]) if words[0].isdigit() else -1
+        if len(words) == 2 and words[0] == key:
+            return int(words[1])
+    return -1
+
+
+def make_parent(hierarchy: Hierarchy, path: str) -> None:
+    """Make a cgroup that will hold cgroups (and no process), usable for its controllers. Safe to repeat."""
+    directory = hierarchy.mount
+    if hierarchy.version == 2:
+        _delegate(directory, hierarchy.controllers)
+    for name in path.strip("/").split("/"):
+        above, directory = directory, f"{directory}/{name}"
+        try:
+            os.mkdir(directory, 0o755)
+        except FileExistsError:
+            pass
+        if hierarchy.version == 2:
+            _delegate(directory, hierarchy.controllers)
+        if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
+            inherit_cpuset(above, directory)
+
+
+def _delegate(directory: str, controllers: tuple[str, ...]) -> None:
+    """Let a v2 cgroup hand its controllers to its children (the root and cgroups without processes may)."""
+    have = read(directory, "cgroup.subtree_control").split()
+    for name in controllers:
+        if name not in have:
+            try:
+                write(directory, "cgroup.subtree_control", f"+{name}")
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL):
+                    raise  # EBUSY: processes live in it (the no-internal-process rule)
+
+
+def inherit_cpuset(above: str, directory: str) -> None:
+    """v1 makes a cpuset empty, and nothing can enter an empty one: take cpus and mems from above."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if not read(directory, name).strip():
+            write(directory, name, read(above, name).strip())
+
+
+def processes(directory: str) -> list[int]:
+    """The pids in a cgroup itself, as this pid namespace sees them; [] if it is gone."""
+    try:
+        return [int(word) for word in read(directory, "cgroup.procs").split() if word != "0"]
+    except FileNotFoundError:
+        return []
+
+
+def remove(directory: str) -> None:
+    """rmdir a cgroup and those below it; gone already is fine. OSError(EBUSY) if members stay for 2 seconds."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            os.rmdir(directory)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        for name in _children(directory):
+            remove(f"{directory}/{name}")
+        time.sleep(0.002)
+
+
+def _children(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []

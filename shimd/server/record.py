@@ -1,0 +1,63 @@
+"""The exit record: written into the container's directory before it is announced, read by the next supervisor.
+
+One write into a fresh file: whoever finds it short (the shim was killed between open and write) takes it as absent.
+No fsync: it survives the death of every process here, not the machine's (DESIGN section 5).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from shimd.container.cgroups import usage
+from shimd.container.plan import Plan
+from shimd.wire.messages import ExitRecord, pack_record
+
+NAME = "exit"
+
+
+def of_status(status: int, cpu_seconds: float, started_ns: int) -> ExitRecord:
+    """The record of a wait status (wait(2)); the code is 128 + signal for a killed process, as shells have it."""
+    killer = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    code = 128 + killer if killer else os.WEXITSTATUS(status)
+    core = bool(killer and os.WCOREDUMP(status))
+    return ExitRecord(code, killer, core, started_ns, time.time_ns(), int(cpu_seconds * 1e9))
+
+
+def with_usage(record: ExitRecord, plan: Plan, cgroup: str) -> ExitRecord:
+    """Add what the cgroups counted; cpu time falls back to what the waited-for processes used."""
+    counted = usage(list(plan.hierarchies), cgroup)
+    cpu_ns = counted.cpu_ns if counted.cpu_ns >= 0 else record.cpu_ns
+    return record._replace(cpu_ns=cpu_ns, memory_peak=counted.memory_peak, oom_kills=counted.oom_kills)
+
+
+def write(directory: str, record: ExitRecord) -> None:
+    """Put the record on disk. OSError if there is no room: the shim then holds it and tries again."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    fd = os.open(f"{directory}/{NAME}", flags, 0o600)
+    try:
+        os.write(fd, pack_record(record))
+    finally:
+        os.close(fd)
+
+
+def kill_members(plan: Plan, cgroup: str) -> None:
+    """SIGKILL all that is left in the cgroups of a container without a pid namespace of its own."""
+    for hierarchy in plan.hierarchies[:1]:
+        directory = hierarchy.mount + cgroup
+        if hierarchy.version == 2 and os.path.exists(f"{directory}/cgroup.kill"):
+            from_root = os.open(f"{directory}/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(from_root, b"1")
+            os.close(from_root)
+            return
+        for _ in range(16):  # a fork may be faster than the list; a fork bomb meets pids.max
+            with open(f"{directory}/cgroup.procs") as file:
+                members = [int(line) for line in file]
+            if not members:
+                return
+            for pid in members:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue

@@ -1,0 +1,328 @@
+"""The shim: one per container, its init's parent, holder of its stdio, log and exit status.
+
+It forks a midwife, takes over what she delivers, and blocks in poll. When init ended and both streams
+are drained, the record goes to disk and then to the supervisor, the cgroups go, and so does the shim. It needs no
+supervisor for any of this. The walk: docs/walks/run.md.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from _socket import socket
+from collections.abc import Mapping
+from typing import NoReturn
+
+from shimd.container import launch, lifecycle
+from shimd.container.making import Anchors, Making
+from shimd.container.plan import Plan
+from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble, from_oserror
+from shimd.linux import processes, signals
+from shimd.server import midwife, record
+from shimd.server.execs import Executions
+from shimd.server.loop import Loop
+from shimd.server.peer import Peer, close_unused
+from shimd.server.streams import Stdin, Stream
+from shimd.wire.messages import (
+    VERSION,
+    Attach,
+    Delivered,
+    Done,
+    Ended,
+    Exec,
+    ExitRecord,
+    Kill,
+    Message,
+    Query,
+    Refusal,
+    Release,
+    Standing,
+)
+from shimd.wire import channel
+
+DRAIN_SECONDS = 3.0  # how long a pipe that something outside the container still holds may delay the exit record
+RECORD_RETRY_SECONDS = 1.0
+
+
+class Shim:
+    """One container's shim, from the moment it runs."""
+
+    __slots__ = (
+        "announced",
+        "cgroup",
+        "children",
+        "directory",
+        "drain_over",
+        "execs",
+        "id",
+        "loop",
+        "peer",
+        "pid",
+        "pidfd",
+        "plan",
+        "record",
+        "recorded",
+        "released",
+        "socket_path",
+        "started_ns",
+        "state",
+        "stdin",
+        "streams",
+        "timeline",
+    )
+
+    def __init__(self, plan: Plan, told: Delivered, fds: list[int], socket_path: str) -> None:
+        self.plan = plan
+        self.id = told.id
+        self.cgroup = told.cgroup
+        self.directory = told.directory
+        self.timeline = told.timeline
+        self.pid = told.pid
+        self.socket_path = socket_path
+        self.loop = Loop()
+        line, listener, self.pidfd, stdout, stderr = fds[:5]
+        self.peer = Peer(self.loop, channel.from_fd(line), channel.from_fd(listener), self.on_message)
+        self.streams = [
+            Stream(self.loop, number, fd, told.directory, self.maybe_finish)
+            for number, fd in ((1, stdout), (2, stderr))
+        ]
+        self.stdin = Stdin(self.loop, fds[5]) if plan.stdin else None
+        self.execs: Executions | None = None
+        self.state = lifecycle.RUNNING
+        self.started_ns = told.started_ns
+        self.record: ExitRecord | None = None
+        self.recorded = False
+        self.announced = False
+        self.drain_over = False
+        self.released = False
+
+    def run(self, children: int) -> None:
+        """The whole life; `children` is a signalfd for SIGCHLD."""
+        self.children = children
+        self.loop.watch(children, select.POLLIN, self.on_children)
+        self.on_children(0)  # what ended before anybody watched
+        self.loop.run()
+
+    # the end
+
+    def undo(self) -> list[str]:
+        """Take the outside steps back; what is left, by name."""
+        making = Making(self.id, Anchors("", "", ""), [], self.cgroup, "", [], {})
+        return launch.undo(self.plan.outside, making)
+
+    def on_children(self, events: int) -> None:
+        """Reap whatever ended: init, execs, and orphans that came to this subreaper."""
+        try:
+            os.read(self.children, signals.SIGNALFD_RECORD)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                pid, status, spent = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            cpu_seconds = spent.ru_utime + spent.ru_stime
+            if pid == self.pid:
+                self.on_init_ended(status, cpu_seconds)
+            elif self.execs is not None:
+                self.execs.reaped(pid, status, cpu_seconds)
+        self.maybe_finish()
+
+    def on_init_ended(self, status: int, cpu_seconds: float) -> None:
+        self.state = lifecycle.STOPPED
+        self.record = record.of_status(status, cpu_seconds, self.started_ns)
+        if self.stdin is not None:
+            self.stdin.close()
+        if not self.plan.own_pids:
+            record.kill_members(self.plan, self.cgroup)
+        self.loop.at(DRAIN_SECONDS, self.stop_draining)
+
+    def stop_draining(self) -> None:
+        """Somebody outside holds a pipe of the container: its end is told without waiting longer."""
+        self.drain_over = True
+        self.maybe_finish()
+
+    def maybe_finish(self) -> None:
+        """Once init ended, execs too, and the streams are at their ends: record, then announce, once."""
+        if self.record is None or self.announced:
+            return
+        drained = all(stream.ended for stream in self.streams) and not (self.execs and self.execs.by_pid)
+        if not drained and not self.drain_over:
+            return
+        full = record.with_usage(self.record, self.plan, self.cgroup)
+        self.record = full._replace(stdout_bytes=self.streams[0].size, stderr_bytes=self.streams[1].size)
+        self.announced = True
+        left = self.undo()
+        self.write_record()
+        self.peer.send(Ended(self.record, left))
+        self.leave()
+
+    def write_record(self) -> None:
+        """To disk, or, while the disk refuses, hold it here and try again: it is not lost while the shim lives."""
+        assert self.record is not None
+        try:
+            record.write(self.directory, self.record)
+            self.recorded = True
+        except OSError as error:
+            print(f"write exit record of {self.id[:12]}: {error}", file=sys.stderr, flush=True)
+            self.loop.at(RECORD_RETRY_SECONDS, self.retry_record)
+
+    def retry_record(self) -> None:
+        if not self.released and not self.recorded:
+            self.write_record()
+        self.leave()
+
+    def leave(self) -> None:
+        """Go, once nothing is held for anybody: the record is written, subscribers have all, messages are out."""
+        listening = any(stream.subscribers for stream in self.streams)
+        undrained = any(not stream.ended for stream in self.streams) and not self.drain_over
+        if self.released or (self.recorded and not listening and not undrained and self.peer.flushed()):
+            try:
+                os.unlink(self.socket_path)
+            except FileNotFoundError:
+                pass
+            self.loop.stop()
+        elif self.recorded:
+            self.loop.at(RECORD_RETRY_SECONDS, self.leave)
+
+    # what the supervisor says
+
+    def on_message(self, message: Message, fds: list[int]) -> None:
+        match message:
+            case Query():
+                self.peer.send(self.standing())
+            case Kill():
+                self.answer(message.seq, lambda: self.kill(message))
+            case Attach():
+                self.answer(message.seq, lambda: self.attach(message, fds), fds)
+                return
+            case Exec():
+                self.on_exec(message, fds)
+                return
+            case Release():
+                self.released = True
+                self.leave()
+        close_unused(fds)
+
+    def answer(self, seq: int, deed: object, fds: list[int] | None = None) -> None:
+        try:
+            deed()  # type: ignore[operator]
+        except RuntimeTrouble as error:
+            channel.close_all(fds or [])
+            self.peer.send(Refusal(seq, error.trouble))
+        except OSError as error:
+            channel.close_all(fds or [])
+            self.peer.send(Refusal(seq, from_oserror("do", f"request {seq}", error)))
+        else:
+            self.peer.send(Done(seq))
+
+    def kill(self, message: Kill) -> None:
+        if message.exec:
+            if self.execs is None:
+                raise RuntimeTrouble(Trouble("kill exec", message.exec, "it is not running", code=NOT_FOUND))
+            self.execs.kill(message.exec, message.signal)
+            return
+        lifecycle.after(self.state, "kill", self.id[:12])
+        try:
+            processes.pidfd_send_signal(self.pidfd, message.signal)
+        except ProcessLookupError:
+            pass  # it ended in this moment: what kill wanted, and the record tells how
+
+    def attach(self, message: Attach, fds: list[int]) -> None:
+        lifecycle.after(self.state, "attach", self.id[:12])
+        wanted = [message.stdin, message.stdout != -1, message.stderr != -1]
+        if len(fds) != sum(wanted):
+            raise RuntimeTrouble(Trouble("attach to", self.id[:12], "fds and streams do not match"))
+        rest = list(fds)
+        if message.stdin:
+            if self.stdin is None:
+                raise RuntimeTrouble(Trouble("attach to", self.id[:12], "it has no stdin", "run it with -i"))
+            if not self.stdin.take(rest[0]):
+                raise RuntimeTrouble(Trouble("attach to", self.id[:12], "its stdin is taken or closed"))
+            rest.pop(0)
+        for stream, offset in zip(self.streams, (message.stdout, message.stderr), strict=True):
+            if offset != -1:
+                stream.subscribe(rest.pop(0), offset)
+
+    def on_exec(self, message: Exec, fds: list[int]) -> None:
+        try:
+            lifecycle.after(self.state, "exec", self.id[:12])
+        except RuntimeTrouble as error:
+            channel.close_all(fds)
+            self.peer.send(Refusal(message.seq, error.trouble))
+            return
+        if self.execs is None:
+            self.execs = Executions(self.loop, self.peer, self.plan, self.cgroup)
+        self.peer.send(Done(message.seq))
+        self.execs.start(message.exec, message.process, self.pidfd, fds)
+
+    def standing(self) -> Standing:
+        pid = self.pid if self.state != lifecycle.STOPPED else 0
+        told = self.record if self.announced else None
+        return Standing(
+            VERSION,
+            self.id,
+            self.state,
+            pid,
+            os.getpid(),
+            self.started_ns,
+            self.timeline,
+            self.execs.ids() if self.execs is not None else [],
+            told,
+        )
+
+
+def reap_all() -> None:
+    """Wait for the midwife and a dying init, which would else be left to pid 1."""
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        return
+
+
+def idle(fds: list[int]) -> None:
+    """Wait until something happens for the first time: a shim that nobody spoke to has built nothing yet.
+
+    fds are non-blocking or pidfds; what is readable stays so for the loop that comes after.
+    """
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    poll.poll()
+
+
+def main(plans: Mapping[str, Plan], handover: socket, shims: int, children: int, midwife_pid: int) -> NoReturn:
+    """A shim from its fork on: wait for the midwife (pid `midwife_pid`), then hold what she delivered.
+
+    Whatever goes wrong in here, the container does not outlive it unheld.
+    """
+    pidfd = -1
+    try:
+        received = channel.receive(handover)
+        if received is None:  # the midwife told the supervisor why there is nothing to hold
+            reap_all()
+            os._exit(0)
+        told, fds = received
+        assert isinstance(told, Delivered)
+        pidfd = fds[2]
+        handover.close()
+        processes.set_name(f"shim:{told.id[:10]}")
+        plan = plans[told.template]
+        if not plan.own_pids:  # else orphans go to the container's own init
+            processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+        os.waitpid(midwife_pid, 0)
+        idle(fds[:5])
+        Shim(plan, told, fds, midwife.socket_path(shims, told.id)).run(children)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        if pidfd >= 0:
+            try:
+                processes.pidfd_send_signal(pidfd, 9)
+            except OSError as error:
+                print(f"kill init: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
