@@ -79,7 +79,6 @@ class Overlay:
         mount is to become read-only after they are.
         """
         made: list[str] = []
-        place = str(self.directory)
         directory = self._open(create=True)
         try:
             lower = _lower(source)
@@ -98,16 +97,12 @@ class Overlay:
             raise type(error)(error.deed, error.subject, cause, error.hint, error.code) from error
         finally:
             os.close(directory)
-        return [
-            RootMount(
-                "overlay",
-                [source.path],
-                upper=f"{place}/{key}/fs",
-                work=f"{place}/{key}/work",
-                read_only=read_only,
-            )
-            for key in keys
-        ]
+        return [self.mount(key, source, read_only) for key in keys]
+
+    def mount(self, key: str, source: Source, read_only: bool) -> RootMount:
+        """The mount of a prepared snapshot, over `source` as when it was made."""
+        place = f"{self.directory}/{key}"
+        return RootMount("overlay", [source.path], upper=f"{place}/fs", work=f"{place}/work", read_only=read_only)
 
     def _make(self, directory: int, key: str, lower: _Lower, made: list[str]) -> None:
         os.mkdir(key, 0o700, dir_fd=directory)

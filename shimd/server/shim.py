@@ -7,6 +7,7 @@ supervisor for any of this. The walk: docs/walks/run.md.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -176,17 +177,19 @@ class Shim:
         self.leave()
 
     def leave(self) -> None:
-        """Go, once nothing is held for anybody: the record is written, subscribers have all, messages are out."""
+        """Go at the end of this round, if nothing is held for anybody then: a reader may just be coming."""
+        self.loop.at(0, self._leave_if_free)
+
+    def _leave_if_free(self) -> None:
+        """Stay while the record is unwritten, a subscriber has not all, a pipe has bytes, or a message waits."""
         listening = any(stream.subscribers for stream in self.streams)
         undrained = any(not stream.ended for stream in self.streams) and not self.drain_over
         if self.released or (self.recorded and not listening and not undrained and self.peer.flushed()):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.socket_path)
-            except FileNotFoundError:
-                pass
             self.loop.stop()
         elif self.recorded:
-            self.loop.at(RECORD_RETRY_SECONDS, self.leave)
+            self.loop.at(RECORD_RETRY_SECONDS, self._leave_if_free)
 
     # what the supervisor says
 

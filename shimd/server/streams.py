@@ -131,6 +131,7 @@ class Stream:
             os.close(log)
             raise
         self.log = log
+        self.size = os.fstat(log).st_size  # a container that is started again goes on where its log ended
 
     def end(self) -> None:
         """No more will come."""
@@ -145,6 +146,8 @@ class Stream:
 
     def subscribe(self, fd: int, offset: int) -> None:
         """Send the stream from `offset` (-2: from now) into the pipe `fd`, which is the stream's from here on."""
+        if self.log < 0 and os.path.exists(f"{self.directory}/{NAMES[self.number]}"):
+            self._open()
         subscriber = Subscriber(self.loop, self, fd, offset)
         self.subscribers.append(subscriber)
         subscriber.pump()

@@ -1,0 +1,276 @@
+"""A request each: what it asks of the engine, and what it answers (the table in model/protocol.py)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import trio
+
+from asyncrt import __version__
+from asyncrt.engine import ending, execute, remove, stop
+from asyncrt.engine.create import create, recipe_for
+from asyncrt.engine.engine import Engine
+from asyncrt.engine.start import Streams, start
+from asyncrt.errors import AsyncrtError, BadRequest
+from asyncrt.model import protocol as p
+from asyncrt.model.container import Container, Exit
+
+LIST_CHUNK = 256  # containers per frame
+WORKERS = 64  # deeds under way at once for one request; starts have their own, narrower limit
+LOGS = ("stdout", "stderr", "index")
+
+
+class Send(Protocol):
+    """Send one Item of this request's answer."""
+
+    async def __call__(self, value: Any, fds: Sequence[int] = ()) -> None: ...
+
+
+async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Send) -> Any:
+    """The End value of a request; AsyncrtError becomes its Failure. The fds stay the caller's."""
+    match request:
+        case p.Version():
+            return {"version": __version__, "protocol": p.VERSION, "python": platform.python_version()}
+        case p.Info():
+            return info(engine)
+        case p.Create():
+            recipe = await recipe_for(engine, request.options)
+            containers = await create(engine, request.options, request.count, recipe)
+            for container in containers:
+                await item(progress("created", container))
+            return [container.id for container in containers]
+        case p.Run():
+            return await run(engine, request, fds, item)
+        case p.Start():
+            return await start_all(engine, request, item)
+        case p.List():
+            found = [one for one in engine.table if request.all or one.state in ("running", "paused")]
+            for first in range(0, len(found), LIST_CHUNK):
+                await item(found[first : first + LIST_CHUNK])
+            return None
+        case p.Inspect():
+            return [engine.table.find(ref, "inspect") for ref in request.refs]
+        case p.Wait():
+            return await wait(engine, request, item)
+        case p.Kill():
+            return await each(engine, request.refs, "kill", item, lambda one: stop.kill(engine, one, request.signal))
+        case p.Stop():
+            return await each(engine, request.refs, "stop", item, lambda one: stop.stop(engine, one, request.timeout))
+        case p.Remove():
+            refs = [one.id for one in engine.table] if request.all else request.refs
+            return await each(engine, refs, "remove", item, lambda one: remove.remove(engine, one.id, request.force))
+        case p.Logs():
+            return await logs(engine, request, item)
+        case p.Attach():
+            container = engine.table.find(request.ref, "attach to")
+            task = stop.task_of(engine, container, "attach to")
+            await task.attach(request.stdin, request.stdout, request.stderr, fds)
+            return None
+        case p.Exec():
+            return await exec_(engine, request, fds, item)
+        case p.Events():
+            async for event in engine.bus.follow(engine.writer, request.after, request.follow):
+                await item(event)
+            return None
+        case p.Shutdown():
+            raise BadRequest("shut down", "supervisor", "the server answers that itself")
+
+
+def info(engine: Engine) -> dict[str, Any]:
+    """What this supervisor is and holds."""
+    states: dict[str, int] = {}
+    for container in engine.table:
+        states[container.state] = states.get(container.state, 0) + 1
+    hierarchies = engine.cgroups.hierarchies
+    return {
+        "supervisor_pid": os.getpid(),
+        "zygote_pid": engine.zygote.pid,
+        "version": __version__,
+        "root": str(engine.root),
+        "state": str(engine.state),
+        "containers": len(engine.table),
+        "states": states,
+        "cgroup_version": hierarchies[0].version,
+        "cgroup_parent": engine.cgroups.parent,
+        "controllers": sorted({name for tree in hierarchies for name in tree.controllers}),
+        "kernel": platform.release(),
+        "cpus": os.cpu_count(),
+        "last_event": engine.writer.last_seq,
+    }
+
+
+def progress(step: str, container: Container, error: AsyncrtError | None = None) -> p.Progress:
+    return p.Progress(
+        step,
+        container.id,
+        container.name,
+        container.index,
+        container.pid,
+        container.timeline if step == "started" else (),
+        container.exit if step == "ended" else None,
+        error.to_dict() if error is not None else None,
+    )
+
+
+async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> list[str]:
+    """Create and start. With `attach` it ends when the container did; one that fails to start is removed again."""
+    asked_ns = time.monotonic_ns()
+    streams = None
+    if request.attach:
+        wanted = 3 if request.options.stdin else 2
+        if request.count != 1 or len(fds) != wanted:
+            raise BadRequest("run", "container", f"attaching takes one container and {wanted} fds", "see protocol.py")
+        streams = Streams(request.options.stdin, fds)
+    recipe = await recipe_for(engine, request.options)
+    containers = await create(engine, request.options, request.count, recipe)
+    started: set[str] = set()
+
+    async def one(container: Container) -> None:
+        try:
+            running = await start(engine, container, asked_ns, recipe, streams)
+        except AsyncrtError as error:
+            await _discard(engine, container.id)
+            if request.count == 1:
+                raise
+            await item(progress("failed", container, error))
+            return
+        started.add(container.id)
+        await item(progress("started", running))
+        if request.attach:
+            await item(progress("ended", await ending.wait(engine, container.id)))
+
+    try:
+        await _side_by_side(one, containers)
+    except BaseException:
+        for container in containers:  # the client left, or the one start failed: what never ran is taken back
+            if container.id not in started and container.id not in engine.tasks:
+                engine.nursery.start_soon(_discard, engine, container.id)
+        raise
+    return [container.id for container in containers]
+
+
+async def _discard(engine: Engine, id: str) -> None:
+    container = engine.table.get(id)
+    if container is not None and container.started_ns == 0 and id not in engine.removing:
+        with trio.CancelScope(shield=True):
+            await remove.remove(engine, id, force=True)
+
+
+async def _side_by_side(deed: Callable[[Container], Awaitable[None]], containers: Sequence[Container]) -> None:
+    """The deed on each, WORKERS at a time; one AsyncrtError of a single container comes out as itself."""
+    if len(containers) == 1:
+        await deed(containers[0])
+        return
+    rest = iter(containers)
+
+    async def worker() -> None:
+        for container in rest:
+            await deed(container)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(WORKERS, len(containers))):
+            nursery.start_soon(worker)
+
+
+async def start_all(engine: Engine, request: p.Start, item: Send) -> list[str]:
+    """Start what is there; a single one's failure is the request's."""
+    asked_ns = time.monotonic_ns()
+    found = [engine.table.find(ref, "start") for ref in request.refs]
+
+    async def one(container: Container) -> None:
+        try:
+            await item(progress("started", await start(engine, container, asked_ns)))
+        except AsyncrtError as error:
+            if len(found) == 1:
+                raise
+            await item(progress("failed", container, error))
+
+    await _side_by_side(one, found)
+    return [container.id for container in found]
+
+
+async def wait(engine: Engine, request: p.Wait, item: Send) -> list[p.Progress]:
+    """As they end, and once more in the order asked. A container that was removed lately is remembered."""
+    ids = []
+    for ref in request.refs:
+        ids.append(ref if ref in engine.departed else engine.table.find(ref, "wait for").id)
+    answers: dict[str, p.Progress] = {}
+
+    async def one(id: str) -> None:
+        answers[id] = progress("ended", await ending.wait(engine, id))
+        await item(answers[id])
+
+    if len(ids) == 1:
+        await one(ids[0])
+    else:
+        async with trio.open_nursery() as nursery:
+            for id in dict.fromkeys(ids):
+                nursery.start_soon(one, id)
+    return [answers[id] for id in ids]
+
+
+async def each(
+    engine: Engine,
+    refs: Sequence[str],
+    deed: str,
+    item: Send,
+    act: Callable[[Container], Awaitable[None]],
+) -> None:
+    """An Outcome per ref: one that fails does not keep the others."""
+
+    async def one(ref: str) -> None:
+        try:
+            container = engine.table.find(ref, deed)
+            await act(container)
+            await item(p.Outcome(ref, container.id))
+        except AsyncrtError as error:
+            await item(p.Outcome(ref, "", error.to_dict()))
+
+    rest = iter(refs)
+
+    async def worker() -> None:
+        for ref in rest:
+            await one(ref)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(WORKERS, len(refs))):
+            nursery.start_soon(worker)
+
+
+async def logs(engine: Engine, request: p.Logs, item: Send) -> None:
+    """The files themselves, read-only: what is read from them costs the supervisor nothing."""
+    directory = engine.directories.of(engine.table.find(request.ref, "read logs of").id)
+    names: list[str] = []
+    fds: list[int] = []
+    try:
+        for name in LOGS:
+            try:
+                fds.append(os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC))
+            except FileNotFoundError:
+                continue  # it has said nothing there
+            names.append(name)
+        await item(names, fds)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+async def exec_(engine: Engine, request: p.Exec, fds: list[int], item: Send) -> Exit:
+    """Item once it runs, End with its exit record."""
+    if len(fds) != 3:
+        raise BadRequest("exec in", request.ref, f"3 fds are needed, {len(fds)} came", "stdin, stdout, stderr")
+    container = engine.table.find(request.ref, "exec in")
+    execution = await execute.execute(engine, container, request.options, fds)
+    for fd in fds:  # the process has them; as long as they were open here its reader would see no end
+        os.close(fd)
+    fds.clear()
+    await item({"exec": execution.id, "pid": await execution.started.wait()})
+    record = await execution.ended.wait()
+    engine.note("exec_die", container, exec=execution.id, code=record.code)
+    return Exit(**{name: getattr(record, name) for name in Exit.__struct_fields__})
+
+

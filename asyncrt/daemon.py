@@ -1,0 +1,196 @@
+"""The composition root: every object of the supervisor is built here, once, in the order in which they need each other.
+
+    lock -> predecessor's zygote ended -> zygote -> records -> cgroups -> recovery -> socket -> ready
+
+Nothing reaches for globals; nothing is configured by import. The way down is the way up reversed: the socket first,
+the records last. Containers go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket as sockets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+import trio
+
+from asyncrt.api.server import listen, serve_connections
+from asyncrt.engine.engine import Engine
+from asyncrt.engine.events import Bus
+from asyncrt.engine.recovery import recover
+from asyncrt.engine.sweeping import Directories
+from asyncrt.errors import AsyncrtError, StorageFailed, Unavailable
+from asyncrt.metadata.writer import open_writer
+from asyncrt.snapshots.overlay import Overlay
+from asyncrt.supervisor.cgroups import Cgroups, parent_for
+from asyncrt.supervisor.zygote import Zygote, ZygoteProcess, kill_predecessor
+
+SWITCH_INTERVAL = 0.001  # seconds: the writer's thread must not hold the loop's up for Python's usual 5 ms
+_log = structlog.get_logger("asyncrt.daemon")
+
+
+def main(root: str, state: str, socket: str, ready_fd: int | None) -> int:
+    """Run the supervisor in the foreground; the exit code. Tells `ready_fd` one line: ready, running, or an error."""
+    report = Report(ready_fd)
+    configure_logging()
+    os.umask(0o077)
+    try:
+        with locked(Path(state), report) as won:
+            if not won:
+                return 0 if ready_fd is not None else 1
+            make_directories(Path(root), Path(state), Path(socket).parent)
+            Overlay.supported()
+            kill_predecessor(Path(state))
+            process = ZygoteProcess(Path(state), [Path(root)])
+            sys.setswitchinterval(SWITCH_INTERVAL)
+            trio.run(supervise, Path(root), Path(state), socket, process, report)
+            return 0
+    except (AsyncrtError, OSError, ExceptionGroup) as error:
+        cause: Exception = error
+        while isinstance(cause, ExceptionGroup):  # nurseries wrap what went wrong in them
+            cause = cause.exceptions[0]
+        report.error(str(cause))
+        if not isinstance(cause, AsyncrtError | OSError):
+            raise
+        return 1
+
+
+class Report:
+    """The one line that whoever started this supervisor waits for; without such a one, stderr."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def say(self, line: str) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._fd, f"{line}\n".encode())
+            os.close(self._fd)
+            self._fd = None
+
+    def error(self, line: str) -> None:
+        if self._fd is None:
+            print(f"asyncrt: {line}", file=sys.stderr, flush=True)
+        self.say(line)
+
+
+def configure_logging() -> None:
+    """Structured lines on stderr: for people on a terminal, JSON elsewhere."""
+    render = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+@contextlib.contextmanager
+def locked(state: Path, report: Report) -> Iterator[bool]:
+    """Hold the state directory: one supervisor each. False if another has it; the kernel lets go when we die."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageFailed("use state directory", str(state), (error.strerror or "").lower()) from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode().strip() or "?"
+            report.say(f"running {holder}")
+            print(f"asyncrt: a supervisor runs already (pid {holder})", file=sys.stderr)
+            yield False
+            return
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        yield True
+    finally:
+        os.close(fd)
+
+
+def make_directories(root: Path, state: Path, door: Path) -> None:
+    """All private to root. StorageFailed names the first that cannot be made or written."""
+    for path in (root, root / "containers", root / "snapshots", state, state / "shims", door):
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise PermissionError(13, os.strerror(13), str(path))
+        except OSError as error:
+            raise StorageFailed("use directory", str(path), (error.strerror or "").lower()) from error
+    for path in (root, state):
+        os.chmod(path, 0o700)
+
+
+async def supervise(root: Path, state: Path, socket: str, process: ZygoteProcess, report: Report) -> None:
+    """Build everything, serve until told to stop, take everything down."""
+    bus = Bus()
+    cgroups = Cgroups(parent_for(state))
+    zygote = Zygote(process, state, [root])
+    try:
+        async with open_writer(root / "metadata.db", bus.announce) as writer:
+            cgroups.open()
+            async with trio.open_nursery() as jobs:
+                directories = Directories(root, Overlay(root))
+                engine = Engine(root, state, writer, bus, zygote, cgroups, directories, jobs)
+                jobs.start_soon(zygote.run)
+                jobs.start_soon(engine.sweeper.run)
+                await recover(engine)
+                await serve(engine, socket, report)
+                jobs.cancel_scope.cancel()
+    finally:
+        await zygote.close()
+        cgroups.close()
+        tidy(state)
+
+
+async def serve(engine: Engine, socket: str, report: Report) -> None:
+    """Open the door and say so; until a signal or a Shutdown request."""
+    listener = door(socket)
+    stopping = trio.Event()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_await_signal, stopping)
+            nursery.start_soon(serve_connections, engine, listener, stopping)
+            _log.info("ready", pid=os.getpid(), socket=socket, containers=len(engine.table))
+            report.say(f"ready {os.getpid()}")
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(socket)
+        listener.close()
+
+
+def door(socket: str) -> sockets.socket:
+    try:
+        return listen(socket)
+    except OSError as error:
+        hint = "a unix socket's path has at most 107 bytes" if len(os.fsencode(socket)) > 107 else ""
+        raise Unavailable("listen on", socket, (error.strerror or str(error)).lower(), hint) from error
+
+
+async def _await_signal(stopping: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            _log.info("stopping", signal=signal.Signals(number).name)
+            stopping.set()
+
+
+def tidy(state: Path) -> None:
+    """What only a living supervisor needs; directories in which something still lies stay."""
+    for name in ("anchors/root", "anchors/lower", "anchors/empty", "anchors", "shims"):
+        with contextlib.suppress(OSError):
+            (state / name).rmdir()

@@ -1,0 +1,74 @@
+"""Create: policy, names, directories, records. In this order, so that an undo is always possible.
+
+A crash between the directories and the records leaves directories that no record knows: the recovery removes them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import NamedTuple
+
+import trio
+
+from asyncrt.engine.engine import Engine
+from asyncrt.engine.policy import config_for
+from asyncrt.errors import BadRequest
+from asyncrt.metadata.changes import AppendEvent, Change, PutContainer
+from asyncrt.model.container import Container
+from asyncrt.model.options import Options
+from asyncrt.snapshots.sources import Source, parse
+from shimd.spec.config import Config
+
+MOST_AT_ONCE = 10_000
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+
+class Recipe(NamedTuple):
+    """What all containers of one request share: the source of their root and their template."""
+
+    source: Source
+    config: Config
+
+
+async def recipe_for(engine: Engine, options: Options) -> Recipe:
+    """The policy's answer to the options. BadRequest and NoSuchObject name what cannot be granted."""
+
+    def read() -> Recipe:
+        source = parse(options.image)
+        return Recipe(source, config_for(options, source, engine.root, engine.state))
+
+    return await trio.to_thread.run_sync(read)
+
+
+async def create(engine: Engine, options: Options, count: int, recipe: Recipe) -> list[Container]:
+    """`count` containers in state created, all or none. Conflict for a name in use, StorageFailed for the disk."""
+    if not 1 <= count <= MOST_AT_ONCE:
+        raise BadRequest("create", "containers", f"{count} at once are not possible", f"1 to {MOST_AT_ONCE} are")
+    if options.name and not _NAME.fullmatch(options.name):
+        raise BadRequest("create", f'container "{options.name}"', "that is no name", "letters, digits, _ . -")
+    ids = engine.table.new_ids(count)
+    names = engine.table.claim_names(ids, options.name)
+    made = False
+    try:
+        await trio.to_thread.run_sync(engine.directories.make, ids, recipe.source, options.read_only)
+        made = True
+        now = time.time_ns()
+        containers = [
+            Container(id, name, options, index, "created", now)
+            for index, (id, name) in enumerate(zip(ids, names, strict=True))
+        ]
+        changes: list[Change] = []
+        for container in containers:
+            changes += [PutContainer(container), AppendEvent("create", container.id, container.name)]
+        with trio.CancelScope(shield=True):  # committed and in the table, or neither
+            await engine.writer.commit(changes)
+            for container in containers:
+                engine.table.put(container)
+        return containers
+    except BaseException:
+        engine.table.release_names(names)
+        if made:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(engine.directories.remove, ids)
+        raise

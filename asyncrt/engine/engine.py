@@ -1,0 +1,83 @@
+"""What every use case needs, built once by the daemon and handed on."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import trio
+
+from asyncrt.engine.events import Bus
+from asyncrt.engine.sweeping import Directories, Sweeper
+from asyncrt.engine.table import Table
+from asyncrt.metadata.changes import AppendEvent, PutContainer
+from asyncrt.metadata.writer import Writer
+from asyncrt.model.container import Container
+from asyncrt.supervisor.cgroups import Cgroups
+from asyncrt.supervisor.task import Task
+from asyncrt.supervisor.trees import Trees
+from asyncrt.supervisor.zygote import Zygote
+
+# Starts under way at once: enough to keep every core busy while some wait for the kernel, few enough that they do
+# not only wait for each other's locks (measured on 2 cores: 4 to 16 are alike, 64 costs 15 %).
+STARTS_PER_CPU = 4
+REMEMBERED = 4096  # containers that were removed and whose end may still be asked for
+
+
+class Engine:
+    """The shared state. All use cases run on trio's thread; what blocks goes to worker threads."""
+
+    def __init__(
+        self,
+        root: Path,
+        state: Path,
+        writer: Writer,
+        bus: Bus,
+        zygote: Zygote,
+        cgroups: Cgroups,
+        directories: Directories,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.root = root
+        self.state = state
+        self.writer = writer
+        self.bus = bus
+        self.zygote = zygote
+        self.cgroups = cgroups
+        self.directories = directories
+        self.sweeper = Sweeper(directories)
+        self.trees = Trees([Path("/"), root, state])
+        self.nursery = nursery
+        """Jobs that outlive the request that began them."""
+        self.table = Table()
+        self.tasks: dict[str, Task] = {}
+        """Running containers, and those that are being started, by container id."""
+        self.leaving: dict[str, Task] = {}
+        """Shims whose container ended and that have not gone yet: a slow reader, a full disk."""
+        self.removing: set[str] = set()
+        self.departed: OrderedDict[str, Container] = OrderedDict()
+        """Last record of removed containers: a wait that comes late is still answered."""
+        self.starting = trio.CapacityLimiter(STARTS_PER_CPU * (os.cpu_count() or 1))
+
+    def record(self, container: Container, action: str = "", **attributes: str | int) -> None:
+        """Remember a new state of a container, and that something happened; durable soon, nobody waits."""
+        self.table.put(container)
+        changes: list[PutContainer | AppendEvent] = [PutContainer(container)]
+        if action:
+            changes.append(AppendEvent(action, container.id, container.name, attributes))
+        self.writer.submit(changes)
+
+    def note(self, action: str, container: Container, **attributes: str | int) -> None:
+        """Something happened that changes no record."""
+        self.writer.submit([AppendEvent(action, container.id, container.name, attributes)])
+
+    def bury(self, container: Container) -> None:
+        """Forget a removed container, but for those who ask how it ended."""
+        self.table.drop(container.id)
+        self.departed[container.id] = container
+        if len(self.departed) > REMEMBERED:
+            self.departed.popitem(last=False)
+
+    def shim_socket(self, id: str) -> Path:
+        return self.state / "shims" / f"{id}.sock"

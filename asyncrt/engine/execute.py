@@ -1,0 +1,50 @@
+"""Exec: one more process in a running container, with the caller's own fds as its streams."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Sequence
+
+import trio
+
+from asyncrt.engine.create import recipe_for
+from asyncrt.engine.engine import Engine
+from asyncrt.engine.policy import exec_process
+from asyncrt.engine.stop import task_of
+from asyncrt.errors import Conflict
+from asyncrt.model.container import Container
+from asyncrt.model.options import ExecOptions
+from asyncrt.supervisor.task import ExecTask
+from shimd.spec.config import Process
+from shimd.spec.decode import encode
+
+START_SECONDS = 60.0
+
+
+async def execute(engine: Engine, container: Container, options: ExecOptions, fds: Sequence[int]) -> ExecTask:
+    """Begin; the returned task's `started` is set. Conflict if it does not run, StartFailed (125 to 127)."""
+    task = task_of(engine, container, "exec in")
+    recipe = await recipe_for(engine, container.options)
+    base = recipe.config.process
+    assert base is not None
+    hostname = container.options.hostname or container.id[:12]
+    base = base._replace(env=(*base.env, f"HOSTNAME={hostname}"))
+
+    def read() -> Process:
+        # The container's own root as it is now: its passwd may have changed since it started.
+        root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return exec_process(options, base, root, container.options.env)
+        finally:
+            os.close(root)
+
+    try:
+        process = await trio.to_thread.run_sync(read)
+    except OSError as error:
+        raise Conflict("exec in", container.name, "it ended") from error
+    execution = await task.exec(secrets.token_hex(32), encode(process), fds)
+    with trio.fail_after(START_SECONDS):
+        pid = await execution.started.wait()
+    engine.note("exec_start", container, exec=execution.id, pid=pid, command=" ".join(options.args)[:200])
+    return execution

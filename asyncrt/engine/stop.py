@@ -1,0 +1,48 @@
+"""Kill and stop: a signal to the container's init, and what follows it."""
+
+from __future__ import annotations
+
+import trio
+
+from asyncrt.engine.engine import Engine
+from asyncrt.engine.remove import END_SECONDS, SIGKILL
+from asyncrt.errors import BadRequest, Conflict, StorageFailed
+from asyncrt.model.container import Container
+from asyncrt.supervisor.task import Task
+
+SIGTERM = 15
+LAST_SIGNAL = 64
+
+
+async def kill(engine: Engine, container: Container, signal: int) -> None:
+    """Send one signal. Conflict if it does not run."""
+    if not 1 <= signal <= LAST_SIGNAL:
+        raise BadRequest("kill", container.name, f"there is no signal {signal}", f"1 to {LAST_SIGNAL}")
+    await task_of(engine, container, "kill").kill(signal)
+    engine.note("kill", container, signal=signal)
+
+
+async def stop(engine: Engine, container: Container, timeout: float) -> None:
+    """SIGTERM, and SIGKILL after `timeout` seconds; done when it ended. One that does not run is stopped already."""
+    if container.id not in engine.tasks:
+        return
+    task = task_of(engine, container, "stop")
+    await kill(engine, container, SIGTERM)
+    with trio.move_on_after(timeout) as patience:
+        await task.over.wait()
+    if not patience.cancelled_caught:
+        return
+    with trio.move_on_after(END_SECONDS) as patience:
+        if not task.over.is_set():
+            await kill(engine, container, SIGKILL)
+            await task.over.wait()
+    if patience.cancelled_caught:
+        raise StorageFailed("stop", container.name, f"it outlived SIGKILL for {END_SECONDS:.0f} s")
+
+
+def task_of(engine: Engine, container: Container, deed: str) -> Task:
+    """The living task of a container; Conflict if it has none."""
+    task = engine.tasks.get(container.id)
+    if task is None or not task.started.done:
+        raise Conflict(deed, container.name, f"it is not running (it is {container.state})")
+    return task

@@ -1,0 +1,100 @@
+"""Directories of containers: made in one call for many, removed in batches behind whoever asked.
+
+A container has `ROOT/containers/ID` (streams, index, exit record) and a snapshot of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from asyncrt.errors import StorageFailed
+from asyncrt.snapshots.overlay import Overlay
+from asyncrt.snapshots.removal import remove_tree
+from asyncrt.snapshots.sources import Source
+from asyncrt.supervisor.promise import Promise
+from shimd.wire.messages import RootMount
+
+
+class Directories:
+    """Blocking; call it in a worker thread."""
+
+    def __init__(self, root: Path, snapshots: Overlay) -> None:
+        self.containers = root / "containers"
+        self.snapshots = snapshots
+
+    def of(self, id: str) -> Path:
+        return self.containers / id
+
+    def make(self, ids: Sequence[str], source: Source, read_only: bool) -> list[RootMount]:
+        """Snapshot and directory for each id, or none at all. StorageFailed says what went wrong."""
+        mounts = self.snapshots.prepare(ids, source, read_only)
+        made: list[str] = []
+        try:
+            for id in ids:
+                os.mkdir(self.of(id), 0o700)
+                made.append(id)
+        except OSError as error:
+            for id in made:
+                os.rmdir(self.of(id))
+            self.snapshots.remove(ids)
+            raise StorageFailed("create", str(self.of(id)), (error.strerror or "").lower()) from error
+        return mounts
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Both, for each id; gone already is fine. StorageFailed names what would not go."""
+        parent = os.open(self.containers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            failures = [failure for id in ids for failure in remove_tree(parent, id, str(self.containers))]
+        finally:
+            os.close(parent)
+        self.snapshots.remove(ids)
+        if failures:
+            raise StorageFailed("remove", str(self.containers), "; ".join(map(str, failures)))
+
+    def known(self) -> set[str]:
+        """Every id that has something on disk."""
+        ids = set(self.snapshots.keys())
+        with contextlib.suppress(FileNotFoundError):
+            ids.update(os.listdir(self.containers))
+        return ids
+
+
+class Sweeper:
+    """Removals that wait while one batch runs go into the next: 300 at once cost a few thread calls."""
+
+    def __init__(self, directories: Directories) -> None:
+        self._directories = directories
+        self._waiting: list[tuple[str, Promise[None]]] = []
+        self._wake = trio.Event()
+
+    async def remove(self, id: str) -> None:
+        """Done when it is gone; StorageFailed."""
+        promise: Promise[None] = Promise()
+        self._waiting.append((id, promise))
+        self._wake.set()
+        await promise.wait()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            batch, self._waiting = self._waiting, []
+            try:
+                await trio.to_thread.run_sync(self._directories.remove, [id for id, _ in batch])
+            except StorageFailed:
+                await self._one_by_one(batch)
+            for _, promise in batch:
+                promise.set(None)
+
+    async def _one_by_one(self, batch: list[tuple[str, Promise[None]]]) -> None:
+        """One is at fault: only its caller hears of it."""
+        for id, promise in batch:
+            try:
+                await trio.to_thread.run_sync(self._directories.remove, [id])
+            except StorageFailed as error:
+                promise.fail(error)

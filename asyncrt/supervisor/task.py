@@ -1,0 +1,192 @@
+"""One container's line to its shim: what it says becomes promises, what it is asked gets an answer.
+
+A line that ends before the shim said Ended says nothing about the container: the keeper finds out (engine/ending.py).
+Requests that wait then fail with Conflict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import structlog
+import trio
+
+from asyncrt.errors import Conflict, StartFailed
+from asyncrt.supervisor.line import Line
+from asyncrt.supervisor.promise import Promise
+from shimd.errors import Trouble
+from shimd.wire.channel import close_all
+from shimd.wire.messages import (
+    VERSION,
+    Attach,
+    Done,
+    Ended,
+    Exec,
+    ExecEnded,
+    ExecFailed,
+    ExecStarted,
+    ExitRecord,
+    Failed,
+    Kill,
+    Message,
+    Query,
+    Refusal,
+    Release,
+    Standing,
+    Started,
+    WireError,
+)
+
+_log = structlog.get_logger("asyncrt.supervisor.task")
+
+
+class ExecTask:
+    """One exec of a container."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.started: Promise[int] = Promise()
+        self.ended: Promise[ExitRecord] = Promise()
+
+
+class Keeper(Protocol):
+    """Who is told what becomes of a task, at once and in order."""
+
+    def task_started(self, task: Task, started: Started) -> None: ...
+    def task_failed(self, task: Task) -> None: ...
+    def task_ended(self, task: Task, record: ExitRecord) -> None: ...
+    def task_gone(self, task: Task) -> None: ...
+
+    async def task_lost(self, task: Task) -> None:
+        """The line ended, and nobody said how the container is."""
+        ...
+
+
+class Task:
+    """run() reads the line to its end, keeps the promises and then sets `gone`."""
+
+    def __init__(self, id: str, line: Line, keeper: Keeper) -> None:
+        self.id = id
+        self.line = line
+        self.keeper = keeper
+        self.failed = False
+        self.started: Promise[Started] = Promise()
+        self.standing: Promise[Standing] = Promise()
+        self.ended: Promise[ExitRecord] = Promise()
+        self.over = trio.Event()
+        """It ended, or this line of its did: whoever waits looks again."""
+        self.gone = trio.Event()
+        """The line has ended, and with it the shim, unless another line was made."""
+        self.execs: dict[str, ExecTask] = {}
+        self._replies: dict[int, Promise[None]] = {}
+        self._seq = itertools.count(1)
+
+    async def run(self) -> None:
+        """Read to the end."""
+        try:
+            while (received := await self.line.receive()) is not None:
+                message, fds = received
+                close_all(fds)
+                self._heard(message)
+            if not self.ended.done and not self.failed:
+                await self.keeper.task_lost(self)
+        except WireError as error:
+            _log.error("the shim speaks another language", container=self.id, error=str(error))
+        finally:
+            self.line.close()
+            self._abandon()
+
+    def _heard(self, message: Message) -> None:
+        match message:
+            case Started():
+                self.keeper.task_started(self, message)
+                self.started.set(message)
+            case Failed():
+                self.failed = True
+                self.keeper.task_failed(self)
+                self.started.fail(start_failed(message.trouble, message.left))
+            case Ended():
+                if message.left:
+                    _log.error("left behind", container=self.id, left=message.left)
+                self.keeper.task_ended(self, message.record)
+                self.ended.set(message.record)
+                self.over.set()
+            case Standing():
+                self.standing.set(message)
+            case Done():
+                self._replies.pop(message.seq, Promise()).set(None)
+            case Refusal():
+                trouble = message.trouble
+                error = Conflict(trouble.deed, trouble.subject, trouble.cause, trouble.hint, trouble.code)
+                self._replies.pop(message.seq, Promise()).fail(error)
+            case ExecStarted():
+                self.execs[message.exec].started.set(message.pid)
+            case ExecFailed():
+                self.execs.pop(message.exec).started.fail(start_failed(message.trouble, []))
+            case ExecEnded():
+                self.execs.pop(message.exec).ended.set(message.record)
+            case _:
+                _log.warning("unexpected message", container=self.id, message=type(message).__name__)
+
+    def _abandon(self) -> None:
+        """Nobody will answer any more."""
+        ended = Conflict("ask", self.id[:12], "the container ended")
+        for reply in self._replies.values():
+            reply.fail(ended)
+        for execution in self.execs.values():
+            execution.started.fail(ended)
+            execution.ended.fail(ended)
+        self.standing.fail(ended)
+        self.started.fail(StartFailed("start", self.id[:12], "its shim died"))
+        self.keeper.task_gone(self)
+        self.over.set()
+        self.gone.set()
+
+    async def _ask(self, message: Message, seq: int, fds: Sequence[int] = ()) -> None:
+        reply = self._replies[seq] = Promise()
+        try:
+            await self.line.send(message, fds)
+        except (OSError, trio.ClosedResourceError) as error:
+            self._replies.pop(seq, None)
+            raise Conflict("ask", self.id[:12], "the container ended") from error
+        await reply.wait()
+
+    async def kill(self, signal: int, exec: str = "") -> None:
+        """Conflict if it ended."""
+        seq = next(self._seq)
+        await self._ask(Kill(seq, signal, exec), seq)
+
+    async def attach(self, stdin: bool, stdout: int, stderr: int, fds: Sequence[int]) -> None:
+        """As wire.Attach; the caller keeps its fds. Conflict if it ended or its stdin is taken."""
+        seq = next(self._seq)
+        await self._ask(Attach(seq, stdin, stdout, stderr), seq, fds)
+
+    async def exec(self, id: str, process: dict[str, Any], fds: Sequence[int]) -> ExecTask:
+        """Begin an exec; its promises tell the rest. Conflict if the container is not running."""
+        seq = next(self._seq)
+        execution = self.execs[id] = ExecTask(id)
+        try:
+            await self._ask(Exec(seq, id, process), seq, fds)
+        except BaseException:
+            self.execs.pop(id, None)
+            raise
+        return execution
+
+    async def query(self) -> Standing:
+        """What the shim holds; Conflict if the line ends first."""
+        await self.line.send(Query(VERSION))
+        return await self.standing.wait()
+
+    async def release(self) -> None:
+        """The container is removed: the shim may go, whatever it holds. One that is gone already is fine."""
+        with contextlib.suppress(OSError, trio.ClosedResourceError):
+            await self.line.send(Release())
+
+
+def start_failed(trouble: Trouble, left: list[str]) -> StartFailed:
+    """The engine's error for a trouble of the ground floor."""
+    cause = f"{trouble.cause}; left behind: {', '.join(left)}" if left else trouble.cause
+    return StartFailed(trouble.deed, trouble.subject, cause, trouble.hint, trouble.code)

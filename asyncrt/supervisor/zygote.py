@@ -1,0 +1,184 @@
+"""The one zygote: exec'd before the supervisor opens anything, fed with templates and spawns, replaced when it dies.
+
+A container that was asked for while the zygote died fails with an error that says so; those that run go on, since
+their shims need no zygote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import msgpack
+import structlog
+import trio
+
+import shimd
+from asyncrt.errors import StartFailed, Unavailable
+from asyncrt.supervisor.line import Line
+from asyncrt.supervisor.promise import Promise
+from shimd.linux import processes
+from shimd.spec.config import Config
+from shimd.spec.decode import encode
+from shimd.wire.messages import VERSION, Forget, Hello, Spawn, Template, TemplateReady, TemplateRefused
+
+MOST_TEMPLATES = 256
+HELLO_SECONDS = 10.0
+RESTART_PAUSE = 0.5  # seconds between a zygote's death and its successor, against a tight loop
+
+# -S: the site module would import a megabyte that no shim needs; -I: nothing of the user's environment.
+_BOOT = (
+    "import sys; sys.path[:0] = {paths!r}; "
+    "from shimd.__main__ import main; sys.exit(main())"
+)
+_log = structlog.get_logger("asyncrt.supervisor.zygote")
+
+
+class ZygoteProcess:
+    """A started zygote and the supervisor's ends of its three lines."""
+
+    def __init__(self, state: Path, keep: list[Path]) -> None:
+        control, his_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        spawns, his_spawns = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        his_tickets, tickets = os.pipe2(os.O_CLOEXEC)
+        log = os.open(state / "shims.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        # Numbers from 10 on: dup2 below must not hit a descriptor that is still to be duplicated.
+        given = {null: (0, 1), log: (2,), his_control.fileno(): (900,), his_tickets: (901,), his_spawns.fileno(): (902,)}
+        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for fd, targets in given.items() for target in targets]
+        paths = [str(Path(module.__file__ or "").parent.parent) for module in (shimd, msgpack)]
+        arguments = [sys.executable, "-I", "-S", "-c", _BOOT.format(paths=paths), "zygote", "900", "901", "902"]
+        arguments += [str(state), *map(str, keep)]
+        try:
+            self.pid = os.posix_spawn(sys.executable, arguments, {"LC_ALL": "C.UTF-8"}, file_actions=actions)
+        finally:
+            his_control.close()
+            his_spawns.close()
+            for fd in (his_tickets, log, null):
+                os.close(fd)
+        self.control = control
+        self.spawns = spawns
+        self.tickets = tickets
+        (state / "zygote.pid").write_text(f"{self.pid} {processes.start_time(self.pid)}\n")
+
+
+def kill_predecessor(state: Path) -> None:
+    """End the zygote of a supervisor that was killed, so that nothing of its wishes is started any more."""
+    try:
+        pid, started = map(int, (state / "zygote.pid").read_text().split())
+    except (FileNotFoundError, ValueError):
+        return
+    if started and processes.start_time(pid) == started:
+        pidfd = processes.pidfd_open(pid)
+        try:
+            if processes.start_time(pid) == started:
+                processes.pidfd_send_signal(pidfd, 9)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(pidfd)
+
+
+class Zygote:
+    """`run` serves it; spawn() asks for a container."""
+
+    def __init__(self, process: ZygoteProcess, state: Path, keep: list[Path]) -> None:
+        self._state = state
+        self._keep = keep
+        self._process = process
+        self._control = Line(process.control)
+        self._spawns = Line(process.spawns)
+        self._hello: Promise[Hello] = Promise()
+        self._templates: OrderedDict[str, Promise[None]] = OrderedDict()
+        self._configs: dict[str, bytes] = {}
+        self._spawn_lock = trio.Lock()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def run(self) -> None:
+        """Listen to the zygote; when it dies, start another and let those who wait know."""
+        while True:
+            with trio.move_on_after(HELLO_SECONDS) as patience:
+                await self._listen(patience)
+            reason = "it said nothing" if patience.cancelled_caught else "it died"
+            os.kill(self._process.pid, 9)
+            await trio.to_thread.run_sync(os.waitpid, self._process.pid, 0)
+            _log.error("the zygote is replaced", reason=reason, pid=self._process.pid)
+            self._abandon()
+            await trio.sleep(RESTART_PAUSE)
+            self._process = ZygoteProcess(self._state, self._keep)
+            self._control, self._spawns = Line(self._process.control), Line(self._process.spawns)
+
+    async def _listen(self, patience: trio.CancelScope) -> None:
+        while (received := await self._control.receive()) is not None:
+            message, _ = received
+            match message:
+                case Hello():
+                    patience.deadline = float("inf")
+                    if message.version != VERSION:
+                        raise Unavailable("start", "zygote", f"it speaks version {message.version}")
+                    self._hello.set(message)
+                case TemplateReady():
+                    self._templates[message.key].set(None)
+                case TemplateRefused():
+                    trouble = message.trouble
+                    self._templates[message.key].fail(
+                        StartFailed(trouble.deed, trouble.subject, trouble.cause, trouble.hint, trouble.code)
+                    )
+
+    def _abandon(self) -> None:
+        """The zygote is dead: its plans are gone, and so are the lines."""
+        gone = Unavailable("start", "container", "the zygote died", "try again")
+        for promise in self._templates.values():
+            promise.fail(gone)
+        self._templates.clear()
+        self._hello = Promise()
+        self._control.close()
+        self._spawns.close()
+        os.close(self._process.tickets)
+
+    async def template(self, config: Config, stdin: bool) -> str:
+        """The key of a compiled plan; StartFailed if the config is refused. One compilation per distinct config."""
+        packed: bytes = msgpack.packb({"config": encode(config), "stdin": stdin})
+        key = hashlib.sha256(packed).hexdigest()[:16]
+        await self._hello.wait()
+        promise = self._templates.get(key)
+        if promise is None:
+            promise = self._templates[key] = Promise()
+            memfd = os.memfd_create("template", os.MFD_CLOEXEC)
+            try:
+                os.write(memfd, packed)
+                await self._control.send(Template(key), [memfd])
+            finally:
+                os.close(memfd)
+            if len(self._templates) > MOST_TEMPLATES:
+                oldest, _ = self._templates.popitem(last=False)
+                await self._control.send(Forget(oldest))
+        else:
+            self._templates.move_to_end(key)
+        await promise.wait()
+        return key
+
+    async def spawn(self, message: Spawn, fds: list[int]) -> None:
+        """Ask for one container; the answer comes on the socket that is fds[0]. Unavailable if the zygote is gone."""
+        try:
+            async with self._spawn_lock:  # a spawn and its ticket belong together
+                await self._spawns.send(message, fds)
+                os.write(self._process.tickets, b".")
+        except (OSError, trio.ClosedResourceError) as error:
+            raise Unavailable("start", message.id[:12], "the zygote died", "try again") from error
+
+    async def close(self) -> None:
+        """End it: it goes when its lines are closed; nobody has to wait longer than a moment."""
+        self._abandon()
+        with trio.move_on_after(5, shield=True) as patience:
+            await trio.to_thread.run_sync(os.waitpid, self._process.pid, 0, abandon_on_cancel=True)
+        if patience.cancelled_caught:
+            os.kill(self._process.pid, 9)
+        (self._state / "zygote.pid").unlink(missing_ok=True)

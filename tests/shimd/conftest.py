@@ -1,0 +1,24 @@
+"""The stage: see stage.py."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.shimd.stage import Stage, opened
+
+
+@pytest.fixture(scope="module")
+def theatre(rootfs: Path) -> Iterator[Stage]:
+    """One zygote for the tests of a module."""
+    with opened(rootfs) as made:
+        yield made
+
+
+@pytest.fixture
+def stage(theatre: Stage) -> Iterator[Stage]:
+    """The module's stage, cleared after the test; a shim that wrote to stderr fails it."""
+    assert theatre.zygote.poll() is None, "an earlier test killed the zygote"
+    yield theatre
+    theatre.empty()
+    assert not theatre.complaints()

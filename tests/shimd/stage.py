@@ -1,0 +1,566 @@
+"""A stage for shims: a real zygote, and the supervisor's part played by the test.
+
+    def test_code(stage: Stage) -> None:
+        container = stage.start(config("sh", "-c", "echo hi; exit 3"))
+        assert container.ended().record.code == 3
+        assert container.log("stdout") == b"hi\\n"
+
+`stage` (conftest.py) shares one zygote among the tests of a module; a test that harms its zygote, or needs another
+mount beneath it, opens a `Stage` of its own. Every wait has an end: TIMEOUT seconds, then AssertionError.
+"""
+
+import contextlib
+import itertools
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgpack
+
+from shimd.errors import Trouble
+from shimd.linux import cgroups
+from shimd.wire import channel
+from shimd.wire.messages import (
+    VERSION,
+    Attach,
+    Done,
+    Ended,
+    Exec,
+    Failed,
+    Hello,
+    Kill,
+    Message,
+    Query,
+    Refusal,
+    Release,
+    RootMount,
+    Spawn,
+    Standing,
+    Started,
+    Template,
+    TemplateReady,
+    TemplateRefused,
+)
+
+TIMEOUT = 10.0
+NO_STREAM, FROM_NOW = -1, -2
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGES = str(Path(msgpack.__file__).resolve().parents[1])
+BOOT = "import sys; sys.path[:0]={!r}; from shimd.__main__ import main; sys.exit(main())"
+CAPABILITIES = [
+    f"CAP_{name}"
+    for name in (
+        *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP"),
+        *("NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE", "MKNOD"),
+    )
+]
+NAMESPACES = ("mount", "pid", "network", "ipc", "uts", "cgroup")
+SAFE = ["nosuid", "noexec", "nodev"]
+MOUNTS: list[dict[str, Any]] = [
+    {"destination": "/proc", "type": "proc", "source": "proc", "options": SAFE},
+    {
+        "destination": "/dev",
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+    },
+    {
+        "destination": "/dev/pts",
+        "type": "devpts",
+        "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    {
+        "destination": "/dev/shm",
+        "type": "tmpfs",
+        "source": "shm",
+        "options": [*SAFE, "mode=1777", "size=65536k"],
+    },
+    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": SAFE},
+    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*SAFE, "ro"]},
+    {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*SAFE, "ro"]},
+]
+MASKED = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]
+READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+M = TypeVar("M", bound=Message)
+_numbers = itertools.count()
+
+
+def config(
+    *args: str,
+    namespaces: Sequence[str | dict[str, str]] = NAMESPACES,
+    mounts: Sequence[dict[str, Any]] = MOUNTS,
+    process: dict[str, Any] | None = None,
+    linux: dict[str, Any] | None = None,
+    **top: Any,
+) -> dict[str, Any]:
+    """The usual config.json for a command; `process`, `linux` and the rest replace single properties."""
+    return {
+        "ociVersion": "1.2.0",
+        "root": {"path": "rootfs"},
+        "process": process_of(*args, **(process or {})),
+        "mounts": list(mounts),
+        "linux": {
+            "namespaces": [{"type": entry} if isinstance(entry, str) else entry for entry in namespaces],
+            "resources": {},
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+            **(linux or {}),
+        },
+        **top,
+    }
+
+
+def process_of(*args: str, **changes: Any) -> dict[str, Any]:
+    """The spec's process object, for a config or an exec."""
+    return {
+        "cwd": "/",
+        "args": list(args),
+        "env": ["PATH=/bin"],
+        "user": {"uid": 0, "gid": 0},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
+        **changes,
+    }
+
+
+def shell(script: str, **changes: Any) -> dict[str, Any]:
+    """The usual config for a line of shell."""
+    return config("sh", "-c", script, **changes)
+
+
+class StartFailed(Exception):
+    """A container could not be started."""
+
+    def __init__(self, failed: Failed) -> None:
+        super().__init__(str(failed.trouble))
+        self.trouble = failed.trouble
+
+
+class TemplateFailed(Exception):
+    """A config was refused."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(str(trouble))
+        self.trouble = trouble
+
+
+class Line:
+    """The supervisor's end of a conversation with one shim."""
+
+    def __init__(self, end: Any) -> None:
+        self.end = end
+        self.heard: list[Message] = []
+        self.seq = 0
+
+    def hear(self, timeout: float = TIMEOUT) -> Message | None:
+        """The next message, None at EOF."""
+        poll = select.poll()
+        poll.register(self.end.fileno(), select.POLLIN)
+        assert poll.poll(timeout * 1000), f"the shim said nothing for {timeout} s; before: {self.heard}"
+        try:
+            received = channel.receive(self.end)
+        except ConnectionResetError:  # it went with something of ours unread
+            return None
+        if received is None:
+            return None
+        assert not received[1], "no message of a shim carries fds"
+        self.heard.append(received[0])
+        return received[0]
+
+    def expect(self, *kinds: type[M], timeout: float = TIMEOUT) -> M:
+        """The next message of one of these kinds; others are kept in `heard`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            message = self.hear(max(0.01, deadline - time.monotonic()))
+            assert message is not None, f"the shim went without a {kinds}; before: {self.heard}"
+            if isinstance(message, kinds):
+                return message
+
+    def silent(self, seconds: float) -> bool:
+        """Is nothing said meanwhile?"""
+        poll = select.poll()
+        poll.register(self.end.fileno(), select.POLLIN)
+        return not poll.poll(seconds * 1000)
+
+    def gone(self, timeout: float = TIMEOUT) -> list[Message]:
+        """What else it says until it goes."""
+        before = len(self.heard)
+        deadline = time.monotonic() + timeout
+        while self.hear(max(0.01, deadline - time.monotonic())) is not None:
+            continue
+        return self.heard[before:]
+
+    def say(self, message: Message, fds: Sequence[int] = ()) -> None:
+        channel.send(self.end, message, fds)
+
+    def ask(self, make: Callable[[int], Message], fds: Sequence[int] = ()) -> Done | Refusal:
+        """Send the request make(seq) and wait for its answer."""
+        self.seq += 1
+        seq = self.seq
+        self.say(make(seq), fds)
+        while True:
+            answer: Done | Refusal = self.expect(Done, Refusal)  # type: ignore[type-var]
+            if answer.seq == seq:
+                return answer
+
+    def query(self) -> Standing:
+        self.say(Query(VERSION))
+        return self.expect(Standing)
+
+    def close(self) -> None:
+        self.end.close()
+
+
+class Container(Line):
+    """One container, by way of its shim."""
+
+    def __init__(self, stage: "Stage", id: str, end: Any) -> None:
+        super().__init__(end)
+        self.stage = stage
+        self.id = id
+        self.cgroup = f"{stage.cgroup}/{id}"
+        self.base = stage.root / id
+        self.directory = self.base / "container"
+        self.fds: list[int] = []
+        self._started: Started | None = None
+
+    def started(self) -> Started:
+        """Wait until it runs; StartFailed if it does not."""
+        if self._started is None:
+            outcome: Started | Failed = self.expect(Started, Failed)  # type: ignore[type-var]
+            if isinstance(outcome, Failed):
+                raise StartFailed(outcome)
+            self._started = outcome
+        return self._started
+
+    @property
+    def pid(self) -> int:
+        return self.started().pid
+
+    @property
+    def shim_pid(self) -> int:
+        return self.started().shim_pid
+
+    def ended(self, timeout: float = TIMEOUT) -> Ended:
+        return self.expect(Ended, timeout=timeout)
+
+    def log(self, name: str) -> bytes:
+        """`stdout`, `stderr`, `index` or `exit`; b"" if there is no such file."""
+        try:
+            return (self.directory / name).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def kill(self, signal: int = 9, exec: str = "") -> Done | Refusal:
+        return self.ask(lambda seq: Kill(seq, signal, exec))
+
+    def attach(self, stdout: int = NO_STREAM, stderr: int = NO_STREAM) -> list[int]:
+        """Subscribe to the streams from these offsets; the read ends of the pipes, which the container closes."""
+        ours, theirs = [], []
+        for offset in (stdout, stderr):
+            if offset != NO_STREAM:
+                read, write = os.pipe2(os.O_CLOEXEC)
+                ours.append(read)
+                theirs.append(write)
+        self.fds += ours
+        answer = self.ask(lambda seq: Attach(seq, False, stdout, stderr), theirs)
+        channel.close_all(theirs)
+        assert isinstance(answer, Done), answer
+        return ours
+
+    def attach_stdin(self) -> int:
+        """The write end of a pipe that feeds its stdin."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        self.fds.append(write)
+        answer = self.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM), [read])
+        os.close(read)
+        assert isinstance(answer, Done), answer
+        return write
+
+    def exec(self, id: str, process: dict[str, Any], stdin: int | None = None) -> tuple[int, int]:
+        """Ask for an exec; the read ends of its stdout and stderr."""
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) if stdin is None else stdin
+        out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        self.fds += [out[0], err[0]]
+        answer = self.ask(lambda seq: Exec(seq, id, process), [null, out[1], err[1]])
+        channel.close_all([out[1], err[1], *([null] if stdin is None else [])])
+        assert isinstance(answer, Done), answer
+        return out[0], err[0]
+
+    def run_inside(self, *args: str, **changes: Any) -> str:
+        """Exec and wait: what it wrote to stdout."""
+        out, _ = self.exec(f"inside-{next(_numbers)}", process_of(*args, **changes))
+        return read_all(out).decode()
+
+    def forget(self, fd: int) -> None:
+        """Close one of the fds that attach and exec gave."""
+        self.fds.remove(fd)
+        os.close(fd)
+
+    def reconnect(self) -> Line:
+        """What a new supervisor does: the path socket. The caller closes it."""
+        return connect(self.stage.state, self.id)
+
+    def close(self) -> None:
+        """Have it gone, whatever state it is in: the container, its shim, its directories, its cgroups."""
+        pids = [self._started.pid, self._started.shim_pid] if self._started else []
+        with contextlib.suppress(OSError):
+            self.say(Kill(0, 9, ""))
+            self.say(Release())
+        channel.close_all(self.fds)
+        self.fds.clear()
+        with contextlib.suppress(OSError, AssertionError):
+            self.gone(timeout=5)
+        super().close()
+        for pid in pids:
+            if not gone(pid, 5.0):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, 9)
+        for hierarchy in self.stage.hierarchies:
+            cgroups.remove(hierarchy.mount + self.cgroup)
+        (self.stage.state / "shims" / f"{self.id}.sock").unlink(missing_ok=True)
+        shutil.rmtree(self.base)
+
+
+class Stage:
+    """A zygote, its state, a cgroup of its own."""
+
+    def __init__(self, rootfs: Path, keep: Sequence[Path] = ()) -> None:
+        number = next(_numbers)
+        self.rootfs = rootfs
+        self.base = Path(tempfile.mkdtemp(prefix=f"asyncrt-{os.getpid()}-stage-", dir="/tmp"))
+        self.state, self.root = self.base / "state", self.base / "root"
+        self.state.mkdir(0o700)
+        self.root.mkdir(0o700)
+        self.cgroup = f"/asyncrt-test-{os.getpid()}-{number}"
+        self.hierarchies = cgroups.hierarchies()
+        for hierarchy in self.hierarchies:
+            cgroups.make_parent(hierarchy, self.cgroup)
+        self.containers: list[Container] = []
+        self.keys: dict[bytes, str] = {}
+        self.judged = 0
+        self._open([str(path) for path in (self.root, rootfs, *keep)])
+
+    def _open(self, keep: list[str]) -> None:
+        control, her_control = channel.pair()
+        self.spawns, her_spawns = channel.pair()
+        her_tickets, self.tickets = os.pipe2(os.O_CLOEXEC)
+        hers = [her_control.fileno(), her_tickets, her_spawns.fileno()]
+        code = BOOT.format([str(PROJECT), PACKAGES])
+        words = [*map(str, hers), str(self.state), *keep]
+        with (self.base / "zygote.log").open("wb") as log:
+            self.zygote = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", code, "zygote", *words],
+                pass_fds=hers,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        her_control.close()
+        her_spawns.close()
+        os.close(her_tickets)
+        self.line = Line(control)
+        hello = self.line.expect(Hello)
+        assert hello == Hello(VERSION, self.zygote.pid)
+
+    def complaints(self) -> str:
+        """What the zygote and its shims wrote to stderr since the last call."""
+        text = (self.base / "zygote.log").read_text(errors="replace")
+        new, self.judged = text[self.judged :], len(text)
+        return new
+
+    def template(self, document: dict[str, Any], stdin: bool = False) -> str:
+        """The key of a compiled plan; TemplateFailed."""
+        packed: bytes = msgpack.packb({"config": document, "stdin": stdin})
+        if packed not in self.keys:
+            key = f"t{next(_numbers)}"
+            memfd = os.memfd_create("template", os.MFD_CLOEXEC)
+            try:
+                os.write(memfd, packed)
+                self.line.say(Template(key), [memfd])
+            finally:
+                os.close(memfd)
+            answer: TemplateReady | TemplateRefused = self.line.expect(  # type: ignore[type-var]
+                TemplateReady, TemplateRefused
+            )
+            assert answer.key == key
+            if isinstance(answer, TemplateRefused):
+                raise TemplateFailed(answer.trouble)
+            self.keys[packed] = key
+        return self.keys[packed]
+
+    def prepare(self, owner: int = 0) -> Container:
+        """A container's directories and line; nothing is asked for yet. `owner` owns its upper layer."""
+        id = f"{os.getpid():08x}{next(_numbers):056x}"
+        ours, theirs = channel.pair()
+        container = Container(self, id, ours)
+        for name in (".", "upper", "work", "container"):
+            (container.base / name).mkdir(0o755)
+        for name in ("upper", "work"):
+            os.chown(container.base / name, owner, owner)
+        self.containers.append(container)
+        container.theirs = theirs  # type: ignore[attr-defined]
+        return container
+
+    def spawn(self, container: Container, key: str, *, ticket: bool = True, **changes: Any) -> None:
+        """Send the Spawn; `changes` replace its fields, `fds` are its trees."""
+        fds = changes.pop("fds", [])
+        spawn = Spawn(
+            id=container.id,
+            template=key,
+            hostname=container.id[-12:],
+            env=[],
+            root=[self.overlay(container)],
+            cgroup=container.cgroup,
+            directory=str(container.directory),
+            trees=[],
+            sent_ns=time.monotonic_ns(),
+        )._replace(**changes)
+        theirs = container.theirs  # type: ignore[attr-defined]
+        channel.send(self.spawns, spawn, [theirs.fileno(), *fds])
+        theirs.close()
+        if ticket:
+            self.ticket()
+
+    def ticket(self) -> None:
+        os.write(self.tickets, b".")
+
+    def overlay(self, container: Container) -> RootMount:
+        upper, work = str(container.base / "upper"), str(container.base / "work")
+        return RootMount("overlay", [str(self.rootfs)], upper, work)
+
+    def start(
+        self, document: dict[str, Any], *, stdin: bool = False, wait: bool = True, owner: int = 0, **changes: Any
+    ) -> Container:
+        """A container that runs; StartFailed, TemplateFailed. Without `wait` it may not be there yet."""
+        key = self.template(document, stdin)
+        container = self.prepare(owner)
+        self.spawn(container, key, **changes)
+        if wait:
+            container.started()
+        return container
+
+    def run(self, document: dict[str, Any], timeout: float = TIMEOUT, **changes: Any) -> Container:
+        """Start and wait for the end."""
+        container = self.start(document, **changes)
+        container.ended(timeout)
+        return container
+
+    def output(self, document: dict[str, Any], **changes: Any) -> str:
+        """What a container wrote to stdout; it must end with 0."""
+        container = self.run(document, **changes)
+        ended = container.heard[-1]
+        assert isinstance(ended, Ended)
+        said = container.log("stdout").decode()
+        assert ended.record.code == 0, (ended, said, container.log("stderr").decode())
+        return said
+
+    def left_of(self, container: Container) -> list[str]:
+        """What a container leaves in the kernel and in the state directory: its cgroups, its socket."""
+        places = [Path(hierarchy.mount + container.cgroup) for hierarchy in self.hierarchies]
+        places.append(self.state / "shims" / f"{container.id}.sock")
+        return [str(place) for place in places if place.exists()]
+
+    def empty(self) -> None:
+        """End every container."""
+        while self.containers:
+            self.containers.pop().close()
+
+    def close(self) -> None:
+        self.empty()
+        self.line.close()
+        self.spawns.close()
+        os.close(self.tickets)
+        try:
+            self.zygote.wait(5)
+        finally:
+            self.zygote.kill()
+            self.zygote.wait()
+            for hierarchy in self.hierarchies:
+                cgroups.remove(hierarchy.mount + self.cgroup)
+            shutil.rmtree(self.base)
+
+
+@contextlib.contextmanager
+def opened(rootfs: Path, keep: Sequence[Path] = ()) -> Iterator[Stage]:
+    """A stage for one test."""
+    made = Stage(rootfs, keep)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def connect(state: Path, id: str) -> Line:
+    """A new connection to a shim's path socket."""
+    from _socket import AF_UNIX, SOCK_SEQPACKET, socket
+
+    end = socket(AF_UNIX, SOCK_SEQPACKET)
+    try:
+        end.connect(f"{state}/shims/{id}.sock")
+    except OSError:
+        end.close()
+        raise
+    return Line(end)
+
+
+def read_all(fd: int, timeout: float = TIMEOUT) -> bytes:
+    """Until EOF."""
+    return b"".join(chunks(fd, timeout))
+
+
+def read_exactly(fd: int, size: int, timeout: float = TIMEOUT) -> bytes:
+    """`size` bytes; AssertionError at EOF before."""
+    found = b""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    deadline = time.monotonic() + timeout
+    while len(found) < size:
+        assert poll.poll(max(0.0, deadline - time.monotonic()) * 1000), f"{len(found)} of {size} bytes came"
+        chunk = os.read(fd, size - len(found))
+        assert chunk, f"EOF after {len(found)} of {size} bytes"
+        found += chunk
+    return found
+
+
+def chunks(fd: int, timeout: float = TIMEOUT) -> Iterator[bytes]:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    deadline = time.monotonic() + timeout
+    while True:
+        assert poll.poll(max(0.0, deadline - time.monotonic()) * 1000), f"no EOF within {timeout} s"
+        chunk = os.read(fd, 1 << 16)
+        if not chunk:
+            return
+        yield chunk
+
+
+def until(truth: Callable[[], object], timeout: float = TIMEOUT) -> bool:
+    """Wait for something that tells nobody when it happens."""
+    deadline = time.monotonic() + timeout
+    while not truth():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def alive(pid: int) -> bool:
+    """Is there such a process, and is it no zombie?"""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def gone(pid: int, timeout: float = TIMEOUT) -> bool:
+    return until(lambda: not alive(pid), timeout)
