@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import socket as sockets
@@ -32,6 +33,7 @@ from asyncrt.supervisor.cgroups import Cgroups, parent_for
 from asyncrt.supervisor.zygote import Zygote, ZygoteProcess, kill_predecessor
 
 SWITCH_INTERVAL = 0.001  # seconds: the writer's thread must not hold the loop's up for Python's usual 5 ms
+GC_THRESHOLD = 20_000  # net allocations: a start makes some hundred, and almost none of them in cycles
 _log = structlog.get_logger("asyncrt.daemon")
 
 
@@ -49,6 +51,8 @@ def main(root: str, state: str, socket: str, ready_fd: int | None) -> int:
             kill_predecessor(Path(state))
             process = ZygoteProcess(Path(state), [Path(root)])
             sys.setswitchinterval(SWITCH_INTERVAL)
+            gc.freeze()
+            gc.set_threshold(GC_THRESHOLD)
             trio.run(supervise, Path(root), Path(state), socket, process, report)
             return 0
     except (AsyncrtError, OSError, ExceptionGroup) as error:

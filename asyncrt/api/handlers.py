@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import trio
 
 from asyncrt import __version__
-from asyncrt.engine import ending, execute, remove, stop
+from asyncrt.engine import attach, ending, execute, remove, stop
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.start import Streams, start
@@ -67,8 +67,7 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return await logs(engine, request, item)
         case p.Attach():
             container = engine.table.find(request.ref, "attach to")
-            task = stop.task_of(engine, container, "attach to")
-            await task.attach(request.stdin, request.stdout, request.stderr, fds)
+            await attach.attach(engine, container, request.stdin, (request.stdout, request.stderr), fds)
             return None
         case p.Exec():
             return await exec_(engine, request, fds, item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 
 from asyncrt.cli.connect import command, environment, knock, need_root
@@ -35,11 +36,25 @@ def _stop(places: Places) -> int:
         return 0
     with contextlib.closing(client):
         pid = client.shutdown()
-        if not client.wait_closed(PATIENCE):
+        if not client.wait_closed(PATIENCE) or not _ended(pid, PATIENCE):
             cause = f"it has not gone after {PATIENCE:.0f} s"
             raise Unavailable("stop", f"the supervisor (pid {pid})", cause, f"see {places.log}")
     print(f"stopped the supervisor (pid {pid}); containers go on")
     return 0
+
+
+def _ended(pid: int, timeout: float) -> bool:
+    """Whether the process ended within `timeout` seconds: what it takes down last has no connection any more."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+    finally:
+        os.close(pidfd)
 
 
 VERB = Verb(

@@ -18,6 +18,7 @@ from asyncrt.metadata.changes import AppendEvent, Change, PutContainer
 from asyncrt.model.container import Container
 from asyncrt.model.options import Options
 from asyncrt.snapshots.sources import Source, parse
+from asyncrt.supervisor.zygote import PackedConfig, pack
 from shimd.spec.config import Config
 
 MOST_AT_ONCE = 10_000
@@ -25,10 +26,15 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 
 
 class Recipe(NamedTuple):
-    """What all containers of one request share: the source of their root and their template."""
+    """What all containers of one request share.
+
+    `foreign` are (path, with what is mounted below) of the mount sources that the zygote's namespace does not have.
+    """
 
     source: Source
     config: Config
+    packed: PackedConfig
+    foreign: tuple[tuple[str, bool], ...]
 
 
 async def recipe_for(engine: Engine, options: Options) -> Recipe:
@@ -36,7 +42,15 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
 
     def read() -> Recipe:
         source = parse(options.image)
-        return Recipe(source, config_for(options, source, engine.root, engine.state))
+        config = config_for(options, source, engine.root, engine.state)
+        foreign = [
+            (mount.source, "rbind" in mount.options)
+            for mount in config.mounts
+            if "bind" in mount.options or "rbind" in mount.options
+        ]
+        if engine.trees.foreign(source.path):
+            foreign.append((source.path, False))
+        return Recipe(source, config, pack(config, options.stdin), tuple(foreign))
 
     return await trio.to_thread.run_sync(read)
 

@@ -110,6 +110,9 @@ async def auto_remove(engine: Engine, id: str) -> None:
     """Remove an ended container because that was asked for when it was created; trouble goes to the log."""
     from asyncrt.engine.remove import remove  # the two call each other: a removal ends what runs
 
+    task = engine.leaving.get(id)
+    if task is not None:
+        await task.gone.wait()  # its shim stays as long as somebody reads: a removal would take the rest from them
     try:
         await remove(engine, id, force=True)
     except AsyncrtError as error:

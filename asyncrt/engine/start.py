@@ -65,7 +65,7 @@ async def _begin(
 ) -> Task:
     """Send the spawn when there is room for one more; the limiter's token goes back when it runs or failed."""
     recipe = recipe or await recipe_for(engine, container.options)
-    key = await engine.zygote.template(recipe.config, container.options.stdin)
+    await engine.zygote.template(recipe.packed)
     await engine.starting.acquire_on_behalf_of(container.id)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     keeper = Keeper(engine, asked_ns, container.id)
@@ -75,15 +75,15 @@ async def _begin(
     try:
         if container.state == "stopped":  # the last run's record would be taken for this one's after a crash
             (engine.directories.of(container.id) / "exit").unlink(missing_ok=True)
-        for path, recursive in _foreign(engine, recipe):
+        for path, recursive in recipe.foreign:
             fds.append(engine.trees.open(path, recursive))
             trees.append(path)
-        spawn = _spawn(engine, container, recipe, key, trees)
+        spawn = _spawn(engine, container, recipe, trees)
         engine.tasks[container.id] = task
-        await engine.zygote.spawn(spawn, fds)
         if streams is not None:
-            # Before it starts: the shim finds it in the socket when it takes over.
-            engine.nursery.start_soon(_attach, task, streams.stdin, [os.dup(fd) for fd in streams.fds])
+            # Before the spawn: a program that ends at once is faster than a message that comes behind it.
+            await task.attach_ahead(streams.stdin, streams.fds)
+        await engine.zygote.spawn(spawn, fds)
         engine.nursery.start_soon(task.run)
     except BaseException:
         engine.tasks.pop(container.id, None)
@@ -97,36 +97,14 @@ async def _begin(
     return task
 
 
-async def _attach(task: Task, stdin: bool, fds: list[int]) -> None:
-    try:
-        await task.attach(stdin, 0, 0, fds)
-    except AsyncrtError:
-        return  # it did not start: start() says why
-    finally:
-        for fd in fds:
-            os.close(fd)
-
-
-def _foreign(engine: Engine, recipe: Recipe) -> list[tuple[str, bool]]:
-    """(path, with what is mounted below) of the sources that the zygote's namespace does not have."""
-    found = [
-        (mount.source, "rbind" in mount.options)
-        for mount in recipe.config.mounts
-        if "bind" in mount.options or "rbind" in mount.options
-    ]
-    if engine.trees.foreign(recipe.source.path):
-        found.append((recipe.source.path, False))
-    return found
-
-
-def _spawn(engine: Engine, container: Container, recipe: Recipe, key: str, trees: list[str]) -> Spawn:
+def _spawn(engine: Engine, container: Container, recipe: Recipe, trees: list[str]) -> Spawn:
     short = container.id[:12]
     hostname = container.options.hostname or short
     env = [f"HOSTNAME={hostname}", f"ASYNCRT_INDEX={container.index}"]
     asked = {entry.partition("=")[0] for entry in container.options.env}
     return Spawn(
         container.id,
-        key,
+        recipe.packed.key,
         hostname,
         [entry for entry in env if entry.partition("=")[0] not in asked],
         [engine.directories.snapshots.mount(container.id, recipe.source, container.options.read_only)],

@@ -43,6 +43,10 @@ from shimd.wire.messages import (
 _log = structlog.get_logger("asyncrt.supervisor.task")
 
 
+class LineEnded(Conflict):
+    """Nobody answered, and nobody will on this line: the container ended, or its shim has another line by now."""
+
+
 class ExecTask:
     """One exec of a container."""
 
@@ -133,7 +137,7 @@ class Task:
 
     def _abandon(self) -> None:
         """Nobody will answer any more."""
-        ended = Conflict("ask", self.id[:12], "the container ended")
+        ended = LineEnded("ask", self.id[:12], "the container ended")
         for reply in self._replies.values():
             reply.fail(ended)
         for execution in self.execs.values():
@@ -145,14 +149,17 @@ class Task:
         self.over.set()
         self.gone.set()
 
-    async def _ask(self, message: Message, seq: int, fds: Sequence[int] = ()) -> None:
+    async def _send(self, message: Message, seq: int, fds: Sequence[int] = ()) -> Promise[None]:
         reply = self._replies[seq] = Promise()
         try:
             await self.line.send(message, fds)
         except (OSError, trio.ClosedResourceError) as error:
             self._replies.pop(seq, None)
-            raise Conflict("ask", self.id[:12], "the container ended") from error
-        await reply.wait()
+            raise LineEnded("ask", self.id[:12], "the container ended") from error
+        return reply
+
+    async def _ask(self, message: Message, seq: int, fds: Sequence[int] = ()) -> None:
+        await (await self._send(message, seq, fds)).wait()
 
     async def kill(self, signal: int, exec: str = "") -> None:
         """Conflict if it ended."""
@@ -160,9 +167,14 @@ class Task:
         await self._ask(Kill(seq, signal, exec), seq)
 
     async def attach(self, stdin: bool, stdout: int, stderr: int, fds: Sequence[int]) -> None:
-        """As wire.Attach; the caller keeps its fds. Conflict if it ended or its stdin is taken."""
+        """As wire.Attach; the caller keeps its fds. Conflict if its stdin is taken, LineEnded if it ended."""
         seq = next(self._seq)
         await self._ask(Attach(seq, stdin, stdout, stderr), seq, fds)
+
+    async def attach_ahead(self, stdin: bool, fds: Sequence[int]) -> None:
+        """Attach from the beginning before it is spawned: the shim finds it in the socket when it takes over."""
+        seq = next(self._seq)
+        await self._send(Attach(seq, stdin, 0, 0), seq, fds)
 
     async def exec(self, id: str, process: dict[str, Any], fds: Sequence[int]) -> ExecTask:
         """Begin an exec; its promises tell the rest. Conflict if the container is not running."""

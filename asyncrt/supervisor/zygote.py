@@ -12,6 +12,7 @@ import socket
 import sys
 from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 import msgpack
 import structlog
@@ -36,6 +37,19 @@ _BOOT = (
     "from shimd.__main__ import main; sys.exit(main())"
 )
 _log = structlog.get_logger("asyncrt.supervisor.zygote")
+
+
+class PackedConfig(NamedTuple):
+    """A config as the zygote gets it, and the key that its plan is kept under: equal configs share one."""
+
+    key: str
+    document: bytes
+
+
+def pack(config: Config, stdin: bool) -> PackedConfig:
+    """`stdin`: does the container keep a stdin to attach to?"""
+    document: bytes = msgpack.packb({"config": encode(config), "stdin": stdin})
+    return PackedConfig(hashlib.sha256(document).hexdigest()[:16], document)
 
 
 class ZygoteProcess:
@@ -143,17 +157,16 @@ class Zygote:
         self._spawns.close()
         os.close(self._process.tickets)
 
-    async def template(self, config: Config, stdin: bool) -> str:
-        """The key of a compiled plan; StartFailed if the config is refused. One compilation per distinct config."""
-        packed: bytes = msgpack.packb({"config": encode(config), "stdin": stdin})
-        key = hashlib.sha256(packed).hexdigest()[:16]
+    async def template(self, packed: PackedConfig) -> None:
+        """Have the plan of a config compiled, once; StartFailed if the config is refused."""
+        key = packed.key
         await self._hello.wait()
         promise = self._templates.get(key)
         if promise is None:
             promise = self._templates[key] = Promise()
             memfd = os.memfd_create("template", os.MFD_CLOEXEC)
             try:
-                os.write(memfd, packed)
+                os.write(memfd, packed.document)
                 await self._control.send(Template(key), [memfd])
             finally:
                 os.close(memfd)
@@ -163,7 +176,6 @@ class Zygote:
         else:
             self._templates.move_to_end(key)
         await promise.wait()
-        return key
 
     async def spawn(self, message: Spawn, fds: list[int]) -> None:
         """Ask for one container; the answer comes on the socket that is fds[0]. Unavailable if the zygote is gone."""

@@ -96,8 +96,9 @@ class ChangeDirectory(NamedTuple):
 class Become(NamedTuple):
     """Take user, groups, umask and capabilities (bits; None: keep what setuid leaves).
 
-    Inheritable capabilities are what the config says, and asyncrt's own configs say none (CVE-2022-29162). What the
-    machine itself cannot grant (outside the shim's bounding set) is left out, as the spec asks.
+    `sets` are bounding, effective, inheritable, permitted and ambient. Inheritable capabilities are what the config
+    says, and asyncrt's own configs say none (CVE-2022-29162). What the machine itself cannot grant (`possible`, the
+    bounding set where the plan was compiled) is left out, as the spec asks.
     """
 
     uid: int
@@ -105,6 +106,7 @@ class Become(NamedTuple):
     groups: tuple[int, ...]
     umask: int
     sets: tuple[int, int, int, int, int] | None
+    possible: int
 
     def describe(self) -> tuple[str, str]:
         return "become", f"user {self.uid}:{self.gid}"
@@ -117,7 +119,7 @@ class Become(NamedTuple):
         else:
             bounding, effective, inheritable, permitted, ambient = self.sets
             possible = identity.bounding()
-            identity.drop_bounding(bounding, identity.last_capability())
+            identity.drop_bounding(possible & ~bounding)
             identity.become(self.uid, self.gid, list(self.groups))
             identity.capset(effective & possible, permitted & possible, inheritable & possible)
             identity.set_ambient(ambient & inheritable & permitted & possible)
@@ -186,8 +188,8 @@ def early_steps(process: Process) -> list[Operation]:
     return [] if process.oom_score_adj is None else [SetOomScore(process.oom_score_adj)]
 
 
-def late_steps(process: Process) -> list[Operation]:
-    """From inside the root to exec."""
+def late_steps(process: Process, possible: int) -> list[Operation]:
+    """From inside the root to exec; `possible` as in Become."""
     steps: list[Operation] = [SetRlimit(limit.type, limit.soft, limit.hard) for limit in process.rlimits]
     if process.no_new_privileges:
         steps.append(NoNewPrivileges())
@@ -201,7 +203,7 @@ def late_steps(process: Process) -> list[Operation]:
         sets = (bits[0], bits[1], bits[2], bits[3], bits[4])
     user = process.user
     umask = DEFAULT_UMASK if user.umask is None else user.umask
-    steps.append(Become(user.uid, user.gid, user.additional_gids, umask, sets))
+    steps.append(Become(user.uid, user.gid, user.additional_gids, umask, sets, possible))
     steps.append(DieWithShim())
     steps.append(Exec(process.args, process.env))
     return steps

@@ -35,15 +35,16 @@ class Anchors:
 
     `root` is an empty directory on which each container mounts its root file system (in its own copy of the
     namespace); `lower` one for a layer on kernels whose overlay takes no detached mounts; `empty` an empty
-    read-only tmpfs that masks directories.
+    read-only tmpfs that masks directories. `private`: no mount of this namespace propagates.
     """
 
-    __slots__ = ("empty", "lower", "root")
+    __slots__ = ("empty", "lower", "private", "root")
 
-    def __init__(self, root: str, lower: str, empty: str) -> None:
+    def __init__(self, root: str, lower: str, empty: str, private: bool = False) -> None:
         self.root = root
         self.lower = lower
         self.empty = empty
+        self.private = private
 
 
 class Making:

@@ -20,7 +20,10 @@ NULL_DEVICE = os.makedev(1, 3)
 
 
 class SetPropagation(NamedTuple):
-    """Cut the copied mounts off from the machine's (rootfsPropagation: private or slave, always recursive)."""
+    """Cut the copied mounts off from the machine's (rootfsPropagation: private or slave, always recursive).
+
+    A zygote's mounts are private already, and so are the copies.
+    """
 
     propagation: int
 
@@ -28,7 +31,8 @@ class SetPropagation(NamedTuple):
         return "set propagation of", "/"
 
     def execute(self, making: Making) -> None:
-        mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=self.propagation, recursive=True)
+        if self.propagation != mounts.MS_PRIVATE or not making.anchors.private:
+            mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=self.propagation, recursive=True)
 
 
 class MountFilesystem(NamedTuple):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shimd.container.making import Making
 from shimd.linux import netdevice, processes
+from shimd.spec.linux import sysctl_file
 
 FLAGS = {
     "user": processes.CLONE_NEWUSER,
@@ -131,7 +132,7 @@ class WriteSysctl(NamedTuple):
         return "set sysctl", f"{self.key}={self.value}"
 
     def execute(self, making: Making) -> None:
-        _write("/proc/sys/" + self.key.replace(".", "/"), self.value)
+        _write("/proc/sys/" + sysctl_file(self.key), self.value)
 
 
 def _write(path: str, text: str) -> None:

@@ -17,10 +17,11 @@ from shimd.container import mounts as mount_steps
 from shimd.container.making import Operation, OutsideOperation
 from shimd.container.namespaces import FLAGS
 from shimd.errors import RuntimeTrouble, Trouble
+from shimd.linux import identity as kernel_identity
 from shimd.linux import mounts as kernel
 from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
-from shimd.spec.config import Config, Mount, Process
+from shimd.spec.config import Config, Mount
 
 
 class Plan(NamedTuple):
@@ -33,7 +34,8 @@ class Plan(NamedTuple):
     birth: tuple[Operation, ...]
     rooting: tuple[Operation, ...]
     process: tuple[Operation, ...]
-    spec: Process
+    possible: int
+    """Capabilities that the machine can grant, as bits."""
     hierarchies: tuple[Hierarchy, ...]
     own_pids: bool
     """Does init's end end every process of the container?"""
@@ -64,6 +66,7 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
     if used and used[0].version == 1:
         birth.insert(0, cgroups.EnterCgroups())
     birth += identity.early_steps(config.process)
+    possible = kernel_identity.bounding()
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
         outside=(*outside, *cgroup_steps),
@@ -72,8 +75,8 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
         gid_map=_map(config.linux.gid_mappings),
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
-        process=(identity.JoinKeyring(), *identity.late_steps(config.process)),
-        spec=config.process,
+        process=(identity.JoinKeyring(), *identity.late_steps(config.process, possible)),
+        possible=possible,
         hierarchies=used,
         own_pids=bool(flags & processes.CLONE_NEWPID),
         kinds=kinds & ~namespaces.FOR_CHILDREN,

@@ -14,6 +14,7 @@ from shimd.linux.processes import (
     PR_CAP_AMBIENT_CLEAR_ALL,
     PR_CAP_AMBIENT_RAISE,
     PR_CAPBSET_DROP,
+    PR_CAPBSET_READ,
     PR_SET_KEEPCAPS,
     prctl,
 )
@@ -44,19 +45,18 @@ def mask(names: list[str]) -> int:
     return bits
 
 
-def last_capability() -> int:
-    """The highest capability number that this kernel knows."""
-    with open("/proc/sys/kernel/cap_last_cap") as file:
-        return int(file.read())
-
-
 def bounding() -> int:
-    """The calling process's bounding set, as bits."""
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("CapBnd:"):
-                return int(line.split()[1], 16)
-    return 0
+    """The calling process's bounding set, as bits.
+
+    By prctl and not from /proc: what is called /proc may be an image's own directory and say what it likes.
+    """
+    bits = 0
+    for number in range(64):
+        try:
+            bits |= prctl(PR_CAPBSET_READ, number) << number
+        except OSError:  # EINVAL: the kernel knows no more
+            break
+    return bits
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
@@ -69,10 +69,10 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     check(_capset(ctypes.byref(header), ctypes.byref(data)), "capabilities")
 
 
-def drop_bounding(keep: int, last: int) -> None:
-    """Drop every capability that is not in `keep` from the bounding set."""
-    for number in range(last + 1):
-        if not keep >> number & 1:
+def drop_bounding(bits: int) -> None:
+    """Drop these capabilities from the bounding set."""
+    for number in range(bits.bit_length()):
+        if bits >> number & 1:
             prctl(PR_CAPBSET_DROP, number)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from _socket import AF_UNIX, MSG_DONTWAIT, MSG_PEEK, SOCK_SEQPACKET, socket
+from _socket import AF_UNIX, SOCK_SEQPACKET, socket
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -101,13 +101,10 @@ class Midwife:
             raise RuntimeTrouble(from_oserror("hand over", spawn.id[:12], error)) from error
 
     def _alone(self) -> bool:
-        """Has the supervisor closed its end?"""
-        try:
-            return self.supervisor.recv(1, MSG_PEEK | MSG_DONTWAIT) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        """Has the supervisor closed its end? By poll, since an Attach that it sent ahead would hide the EOF from recv."""
+        poll = select.poll()
+        poll.register(self.supervisor.fileno(), 0)  # POLLHUP is told unasked
+        return bool(poll.poll(0))
 
 
 def await_exec(born: launch.Born, id: str) -> list[tuple[str, int]]:

@@ -12,6 +12,7 @@ import time
 
 from shimd.container.cgroups import usage
 from shimd.container.plan import Plan
+from shimd.linux import cgroups
 from shimd.wire.messages import ExitRecord, pack_record
 
 NAME = "exit"
@@ -52,8 +53,7 @@ def kill_members(plan: Plan, cgroup: str) -> None:
             os.close(from_root)
             return
         for _ in range(16):  # a fork may be faster than the list; a fork bomb meets pids.max
-            with open(f"{directory}/cgroup.procs") as file:
-                members = [int(line) for line in file]
+            members = cgroups.processes(directory)
             if not members:
                 return
             for pid in members:

@@ -142,7 +142,15 @@ class Shim:
         self.loop.at(DRAIN_SECONDS, self.stop_draining)
 
     def stop_draining(self) -> None:
-        """Somebody outside holds a pipe of the container: its end is told without waiting longer."""
+        """Somebody outside holds a pipe of the container: its end is told without waiting longer.
+
+        A full disk is no such thing: what the container wrote still lies in the pipe.
+        """
+        if any(stream.stalled for stream in self.streams):
+            self.loop.at(DRAIN_SECONDS, self.stop_draining)
+            return
+        for stream in self.streams:
+            stream.end()
         self.drain_over = True
         self.maybe_finish()
 
@@ -151,7 +159,7 @@ class Shim:
         if self.record is None or self.announced:
             return
         drained = all(stream.ended for stream in self.streams) and not (self.execs and self.execs.by_pid)
-        if not drained and not self.drain_over:
+        if not drained and not self.drain_over and not self.released:
             return
         full = record.with_usage(self.record, self.plan, self.cgroup)
         self.record = full._replace(stdout_bytes=self.streams[0].size, stderr_bytes=self.streams[1].size)
@@ -181,10 +189,11 @@ class Shim:
         self.loop.at(0, self._leave_if_free)
 
     def _leave_if_free(self) -> None:
-        """Stay while the record is unwritten, a subscriber has not all, a pipe has bytes, or a message waits."""
+        """Stay while the record is unwritten, a subscriber has not all, or a message waits; and while it lives."""
+        if not self.announced:
+            return
         listening = any(stream.subscribers for stream in self.streams)
-        undrained = any(not stream.ended for stream in self.streams) and not self.drain_over
-        if self.released or (self.recorded and not listening and not undrained and self.peer.flushed()):
+        if self.released or (self.recorded and not listening and self.peer.flushed()):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.socket_path)
             self.loop.stop()
@@ -207,6 +216,7 @@ class Shim:
                 return
             case Release():
                 self.released = True
+                self.maybe_finish()
                 self.leave()
         close_unused(fds)
 
@@ -318,7 +328,8 @@ def main(plans: Mapping[str, Plan], handover: socket, shims: int, children: int,
         if not plan.own_pids:  # else orphans go to the container's own init
             processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
         os.waitpid(midwife_pid, 0)
-        idle(fds[:5])
+        if plan.own_pids:  # else orphans come here to be reaped, and none of these fds tells
+            idle(fds[:5])
         Shim(plan, told, fds, midwife.socket_path(shims, told.id)).run(children)
     except BaseException:
         sys.excepthook(*sys.exc_info())

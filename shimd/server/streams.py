@@ -76,7 +76,20 @@ class Subscriber:
 class Stream:
     """stdout or stderr: the pipe's read end (non-blocking), the log, those who listen."""
 
-    __slots__ = ("directory", "ended", "index", "log", "loop", "number", "on_end", "pipe", "size", "subscribers")
+    __slots__ = (
+        "directory",
+        "ended",
+        "index",
+        "log",
+        "loop",
+        "number",
+        "on_end",
+        "owed",
+        "pipe",
+        "size",
+        "stalled",
+        "subscribers",
+    )
 
     def __init__(self, loop: Loop, number: int, pipe: int, directory: str, on_end: Callable[[], None]) -> None:
         self.loop = loop
@@ -89,6 +102,10 @@ class Stream:
         self.size = 0
         """Bytes in the log."""
         self.ended = False
+        self.stalled = False
+        """Does a full disk hold bytes back in the pipe?"""
+        self.owed = b""
+        """Index records of bytes that are in the log already."""
         self.subscribers: list[Subscriber] = []
         loop.watch(pipe, select.POLLIN, self.readable)
 
@@ -100,27 +117,38 @@ class Stream:
         try:
             if self.log < 0:
                 self._open()
+            self._pay()
             moved = os.splice(self.pipe, self.log, CHUNK, offset_dst=self.size, flags=os.SPLICE_F_NONBLOCK)
             if moved:
                 self.size += moved
-                os.write(self.index, INDEX.pack(time.time_ns(), moved, self.number))
+                self.owed = INDEX.pack(time.time_ns(), moved, self.number)
+                self._pay()
         except BlockingIOError:
             return
         except OSError as error:
             if error.errno not in DISK_TROUBLE:
                 raise
             # The bytes stay in the pipe: the container waits, nothing is lost. Try again when somebody made room.
+            self.stalled = True
             self.loop.unwatch(self.pipe)
             self.loop.at(RETRY_SECONDS, self.resume)
-            return
-        if moved == 0:
-            self.end()
+        else:
+            if moved == 0:
+                self.end()
         for subscriber in tuple(self.subscribers):
             subscriber.pump()
 
+    def _pay(self) -> None:
+        """The index record that is owed; records do not straddle a block, so it is written whole or not at all."""
+        if self.owed:
+            os.write(self.index, self.owed)
+            self.owed = b""
+
     def resume(self) -> None:
+        self.stalled = False
         if not self.ended:
             self.loop.watch(self.pipe, select.POLLIN, self.readable)
+            self.readable(select.POLLIN)
 
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC

@@ -54,7 +54,7 @@ class Zygote:
         self.plans: dict[str, Plan] = {}
         self.hierarchies = cgroups.hierarchies()
         anchors = f"{state}/anchors"
-        self.anchors = Anchors(f"{anchors}/root", f"{anchors}/lower", f"{anchors}/empty")
+        self.anchors = Anchors(f"{anchors}/root", f"{anchors}/lower", f"{anchors}/empty", private=True)
         for path in (anchors, self.anchors.root, self.anchors.lower, self.anchors.empty, f"{state}/shims"):
             os.makedirs(path, 0o700, exist_ok=True)
         self.shims = os.open(f"{state}/shims", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -141,7 +141,8 @@ def prune_mounts(kept: list[str], hierarchies: list[str]) -> None:
 
     A mount that refuses (EINVAL: locked by a user namespace) stays; it costs time, not safety.
     """
-    wanted = [*kept, *hierarchies]
+    # As mountinfo names them: /var/run is a symlink to a tmpfs on many a machine.
+    wanted = [*(os.path.realpath(path) for path in kept), *hierarchies]
     with open("/proc/self/mountinfo") as file:
         found = [_unescape(line.split()[4]) for line in file]
     for path in reversed(found):

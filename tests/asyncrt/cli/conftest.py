@@ -1,5 +1,6 @@
 """A fake supervisor and the command line in front of it."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -67,8 +68,15 @@ class Command:
 
 
 @pytest.fixture
-def asyncrt(tmp_path: Path, fake: FakeSupervisor) -> Command:
-    return Command(tmp_path)
+def asyncrt(tmp_path: Path, fake: FakeSupervisor) -> Iterator[Command]:
+    """The fake holds the state directory as a supervisor does: in the moment in which it is away, a command that
+    starts a real one hears that one runs, and looks again."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    with open(state / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        print(os.getpid(), file=lock, flush=True)
+        yield Command(tmp_path)
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """Further processes in a running container."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from shimd.wire.messages import Done, Exec, ExecEnded, ExecFailed, ExecStarted, Refusal
-from tests.shimd.stage import Container, Stage, alive, config, gone, process_of, read_all, shell
+from tests.shimd.stage import Container, Stage, alive, config, gone, opened, process_of, read_all, shell, until
 
 pytestmark = pytest.mark.root
 
@@ -39,7 +42,8 @@ def test_stdin(box: Container) -> None:
 
 def test_it_is_where_init_is(box: Container) -> None:
     kinds = ("mnt", "pid", "net", "ipc", "uts", "cgroup")
-    out, _ = box.exec("ns", process_of("sh", "-c", f"cd /proc/self/ns; readlink {' '.join(kinds)}"))
+    script = f"for kind in {' '.join(kinds)}; do readlink /proc/self/ns/$kind; done"
+    out, _ = box.exec("ns", process_of("sh", "-c", script))
     theirs = [os.readlink(f"/proc/{box.pid}/ns/{kind}") for kind in kinds]
     assert read_all(out).decode().split() == theirs
 
@@ -183,7 +187,23 @@ def test_nothing_of_the_shim_is_open_inside(box: Container) -> None:
     assert read_all(out).split() == [b"0", b"1", b"2", b"3"]
 
 
-def test_a_keyring_of_the_containers_own(box: Container) -> None:
-    """The machine's session keyring must not be what an exec searches (keyrings(7))."""
-    out, _ = box.exec("keys", process_of("cat", "/proc/keys-seen"))
-    assert read_all(out) == b""
+def session_keyring() -> str:
+    """A program that says its session keyring's number (keyctl(2), KEYCTL_GET_KEYRING_ID)."""
+    number = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+    return f"import ctypes; print(ctypes.CDLL(None).syscall({number}, 0, -3, 0))"
+
+
+def test_the_machines_session_keyring_stays_outside(stage: Stage) -> None:
+    """Neither init nor an exec searches what the supervisor's session holds (keyrings(7))."""
+    python = os.path.realpath(sys.executable)
+    words = [python, "-I", "-S", "-c", session_keyring()]
+    ours = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    with opened(Path("/")) as machine:
+        box = machine.start(config(python, "-u", "-S", "-c", f"{session_keyring()}; import time; time.sleep(60)"))
+        assert until(lambda: container_said(box))
+        out, _ = box.exec("keys", process_of(*words))
+        assert ours not in (container_said(box), read_all(out).decode().strip())
+
+
+def container_said(box: Container) -> str:
+    return box.log("stdout").decode().strip()

@@ -1,0 +1,16 @@
+"""Waiting for a fact: every wait of a test ends, and says what it waited for."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(fact: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+    """The first true value of `fact`, asked every 10 ms; AssertionError names `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := fact()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.01)
+    return value

@@ -1,0 +1,214 @@
+"""Namespaces: new, joined, left out."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.shimd.stage import MOUNTS, NAMESPACES, Stage, StartFailed, config, gone, process_of, read_all, shell, until
+
+pytestmark = pytest.mark.root
+KINDS = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
+
+
+def inodes(pid: int | str) -> dict[str, str]:
+    return {kind: os.readlink(f"/proc/{pid}/ns/{file}") for kind, file in KINDS.items()}
+
+
+def test_the_usual_ones_are_new(stage: Stage) -> None:
+    first, second = (inodes(stage.start(config("sleep", "60")).pid) for _ in range(2))
+    outside = inodes("self")
+    for kind in KINDS:
+        assert len({first[kind], second[kind], outside[kind]}) == 3, kind
+
+
+def test_those_that_are_not_listed_are_the_machines(stage: Stage) -> None:
+    pid = stage.start(config("sleep", "60", namespaces=["mount"], mounts=[MOUNTS[0]])).pid
+    assert {kind: inode for kind, inode in inodes(pid).items() if kind != "mount"} == {
+        kind: inode for kind, inode in inodes("self").items() if kind != "mount"
+    }
+
+
+def test_hostname(stage: Stage) -> None:
+    document = config("hostname", hostname="box", domainname="yard")
+    assert stage.output(document, hostname="") == "box\n"
+    assert stage.output(document, hostname="own") == "own\n"
+    assert stage.output(config("cat", "/proc/sys/kernel/domainname", hostname="b", domainname="yard")) == "yard\n"
+
+
+def test_loopback_is_up(stage: Stage) -> None:
+    assert stage.output(config("cat", "/sys/class/net/lo/operstate")) == "unknown\n"
+    assert int(stage.output(config("cat", "/sys/class/net/lo/flags")), 16) & 1
+
+
+def test_sysctls(stage: Stage) -> None:
+    wanted = {
+        "net.ipv4.ip_forward": "1",
+        "net/ipv4/ip_default_ttl": "33",
+        "net.ipv4.conf.lo.forwarding": "0",
+        "kernel.msgmax": "4242",
+    }
+    paths = ["net/ipv4/ip_forward", "net/ipv4/ip_default_ttl", "kernel/msgmax"]
+    said = stage.output(config("cat", *(f"/proc/sys/{path}" for path in paths), linux={"sysctl": wanted}))
+    assert said.split() == ["1", "33", "4242"]
+
+
+def test_a_sysctl_that_is_not_there(stage: Stage) -> None:
+    with pytest.raises(StartFailed, match=r"set sysctl net\.ipv4\.nonsense=1: no such file"):
+        stage.start(config("true", linux={"sysctl": {"net.ipv4.nonsense": "1"}}))
+
+
+def test_without_a_pid_namespace_all_of_it_ends_with_init(stage: Stage) -> None:
+    plain = [kind for kind in NAMESPACES if kind != "pid"]
+    container = stage.start(shell("sleep 60 & setsid sleep 61 & echo $!; exec sleep 62", namespaces=plain))
+    assert until(lambda: container.log("stdout"))
+    left = int(container.log("stdout"))
+    container.kill()
+    record = container.ended().record
+    assert record.signal == 9
+    assert gone(left)
+    assert container.gone() == []
+    assert stage.left_of(container) == []
+
+
+def test_the_shim_reaps_orphans_of_a_container_without_pids_of_its_own(stage: Stage) -> None:
+    plain = [kind for kind in NAMESPACES if kind != "pid"]
+    container = stage.start(shell("(sleep 0.1 & ) ; sleep 60", namespaces=plain))
+    shim = container.shim_pid
+    children = Path(f"/proc/{shim}/task/{shim}/children")
+    # The orphan came to the shim, ended and is buried, though nobody spoke to the shim meanwhile.
+    assert until(lambda: len(children.read_text().split()) == 2)
+    assert until(lambda: children.read_text().split() == [str(container.pid)], timeout=2)
+
+
+@pytest.fixture
+def netns() -> Iterator[Path]:
+    name = f"asyncrt-test-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        yield Path("/run/netns") / name
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def joined(**paths: str) -> list[Any]:
+    return [{"type": kind, "path": paths[kind]} if kind in paths else kind for kind in NAMESPACES]
+
+
+def test_a_network_namespace_by_path(stage: Stage) -> None:
+    """By the path of a process, as the engine's own pool would give it: it stays when the container went."""
+    owner = stage.start(config("sleep", "60"))
+    path = f"/proc/{owner.pid}/ns/net"
+    guest = stage.start(config("sleep", "60", namespaces=joined(network=path)))
+    assert inodes(guest.pid)["network"] == inodes(owner.pid)["network"]
+    out, _ = guest.exec("e", process_of("readlink", "/proc/self/ns/net"))
+    assert read_all(out).decode().strip() == inodes(owner.pid)["network"]
+    guest.kill()
+    guest.ended()
+    assert owner.query().state == "running"
+
+
+def test_a_named_network_namespace(netns: Path, stage: Stage) -> None:
+    """`ip netns` mounts it after the zygote copied the mounts: its path says nothing there, and that is told."""
+    with pytest.raises(StartFailed, match="network namespace"):
+        stage.start(config("true", namespaces=joined(network=str(netns))))
+
+
+def test_a_pod(stage: Stage) -> None:
+    """Network, ipc, uts and pid of another container, as Kubernetes shares them."""
+    owner = stage.start(config("sleep", "60", hostname="pod"), hostname="")
+    paths = {kind: f"/proc/{owner.pid}/ns/{KINDS[kind]}" for kind in ("network", "ipc", "uts", "pid")}
+    guest = stage.start(config("sh", "-c", "hostname; sleep 60", namespaces=joined(**paths)))
+    theirs, ours = inodes(guest.pid), inodes(owner.pid)
+    assert {kind: theirs[kind] for kind in paths} == {kind: ours[kind] for kind in paths}
+    assert until(lambda: guest.log("stdout") == b"pod\n")
+    out, _ = guest.exec("e", process_of("sh", "-c", "readlink /proc/self/ns/pid; readlink /proc/1/ns/uts"))
+    assert read_all(out).decode().split() == [ours["pid"], ours["uts"]]
+    guest.kill()
+    assert guest.ended().record.signal == 9
+    assert owner.query().state == "running"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/no/such/ns", "open network namespace /no/such/ns: no such file"),
+        ("/etc/passwd", "namespaces?.*: invalid argument"),
+        ("/proc/self/ns/uts", "namespaces?.*: invalid argument"),
+    ],
+)
+def test_a_path_that_is_no_such_namespace(stage: Stage, path: str, words: str) -> None:
+    with pytest.raises(StartFailed, match=words):
+        stage.start(config("true", namespaces=joined(network=path)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/time").exists(), reason="this kernel has no time namespaces")
+def test_a_time_namespace(stage: Stage) -> None:
+    day = 86400
+    document = config(
+        *("cat", "/proc/uptime"),
+        namespaces=[*NAMESPACES, "time"],
+        linux={"timeOffsets": {"boottime": {"secs": 100 * day}, "monotonic": {"secs": 100 * day, "nanosecs": 5}}},
+    )
+    assert float(stage.output(document).split()[0]) > 100 * day
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/time").exists(), reason="this kernel has no time namespaces")
+@pytest.mark.parametrize("secs", [100 * 86400, -100])
+def test_the_timeline_is_the_machines_in_a_time_namespace_too(stage: Stage, secs: int) -> None:
+    document = config(
+        "sleep", "60", namespaces=[*NAMESPACES, "time"], linux={"timeOffsets": {"monotonic": {"secs": secs}}}
+    )
+    container = stage.start(document)
+    stamps = [stamp for _, stamp in container.started().timeline]
+    assert stamps == sorted(stamps)
+    assert stamps[-1] - stamps[0] < 10 * 10**9
+    out, _ = container.exec("e", process_of("readlink", "/proc/self/ns/time"))
+    assert read_all(out).decode().strip() == os.readlink(f"/proc/{container.pid}/ns/time")
+
+
+def user_config(*args: str, first: int, **changes: Any) -> dict[str, Any]:
+    linux = changes.pop("linux", {})
+    maps = [{"containerID": 0, "hostID": first, "size": 65536}]
+    return config(
+        *args,
+        namespaces=[*NAMESPACES, "user"],
+        linux={"uidMappings": maps, "gidMappings": maps, **linux},
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("first", [0, 100000])
+def test_a_user_namespace(stage: Stage, first: int) -> None:
+    script = "id -u; read a b c </proc/self/uid_map; echo $a $b $c; touch /tmp/x; ls /dev; echo x >/dev/null; sleep 60"
+    container = stage.start(user_config("sh", "-c", script, first=first), owner=first)
+    assert until(lambda: b"zero" in container.log("stdout"))
+    said = container.log("stdout").decode().splitlines()
+    assert said[:2] == ["0", f"0 {first} 65536"]
+    assert {"null", "zero", "full", "random", "urandom", "tty", "pts", "shm", "fd"} <= set(said)
+    assert os.stat(f"/proc/{container.pid}").st_uid == first
+    assert (container.base / "upper/tmp/x").stat().st_uid == first
+    out, _ = container.exec("e", process_of("sh", "-c", "id -u; readlink /proc/self/ns/user"))
+    assert read_all(out).decode().split() == ["0", os.readlink(f"/proc/{container.pid}/ns/user")]
+    assert container.log("stderr") == b""
+
+
+@pytest.mark.parametrize("first", [0, 100000])
+def test_a_user_namespace_with_a_user_sysctls_and_oom_score(stage: Stage, first: int) -> None:
+    document = user_config(
+        *("sh", "-c", "id -u; cat /proc/sys/net/ipv4/ip_default_ttl /proc/self/oom_score_adj; hostname"),
+        first=first,
+        process={"user": {"uid": 1000, "gid": 1000}, "oomScoreAdj": 300},
+        linux={"sysctl": {"net.ipv4.ip_default_ttl": "33"}},
+        hostname="box",
+    )
+    assert stage.output(document, owner=first, hostname="").split() == ["1000", "33", "300", "box"]
+
+
+def test_a_killed_shim_takes_a_container_in_a_user_namespace_along(stage: Stage) -> None:
+    container = stage.start(user_config("sleep", "60", first=0))
+    os.kill(container.shim_pid, 9)
+    assert gone(container.pid)
