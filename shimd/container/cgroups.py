@@ -10,6 +10,7 @@ import os
 from typing import NamedTuple
 
 from shimd.container.making import Making, OutsideOperation
+from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import cgroups
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.resources import Resources
@@ -112,8 +113,12 @@ def limits(resources: Resources, version: int) -> list[tuple[str, str, str, str]
     else:
         if memory.limit is not None:
             rows.append(("memory.limit", "memory", "memory.max", _most(memory.limit)))
-        if memory.swap is not None and memory.limit is not None:
-            swap = memory.swap if memory.swap < 0 else memory.swap - memory.limit
+        if memory.swap is not None:
+            if memory.swap >= 0 and memory.limit is None:
+                raise RuntimeTrouble(
+                    Trouble("plan", "$.linux.resources.memory.swap", "it counts memory too, and memory has no limit")
+                )
+            swap = memory.swap - memory.limit if memory.swap >= 0 and memory.limit is not None else -1
             rows.append(("memory.swap", "memory", "memory.swap.max", _most(swap)))
         if memory.reservation is not None:
             rows.append(("memory.reservation", "memory", "memory.low", str(memory.reservation)))

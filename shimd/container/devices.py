@@ -36,6 +36,10 @@ class DefaultDevices(NamedTuple):
 
     def execute(self, making: Making) -> None:
         resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
+        try:
+            os.mkdir("dev", 0o755, dir_fd=making.root_fd)
+        except FileExistsError:
+            pass
         directory = paths.openat2(making.root_fd, "dev", os.O_PATH | os.O_DIRECTORY, 0, resolve)
         try:
             for name, major, minor in DEFAULT_NODES:

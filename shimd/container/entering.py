@@ -61,9 +61,7 @@ def _hold_cgroups(plan: Plan, making: Making) -> None:
 # From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
 
 
-def _run(
-    plan: Plan, making: Making, init: int, process: Process, stdio: Sequence[int], sync: socket
-) -> NoReturn:
+def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequence[int], sync: socket) -> NoReturn:
     try:
         os.setsid()
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
@@ -79,7 +77,7 @@ def _run(
         channel.send(sync, Ready([]))
         perform((last,), making)
         raise AssertionError("exec returned")
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 # nothing may leave the child
         if isinstance(error, OSError):
             error = RuntimeTrouble(Trouble("enter", "the container", (error.strerror or "").lower()))
         fail(sync, error)

@@ -98,7 +98,8 @@ class Become(NamedTuple):
 
     `sets` are bounding, effective, inheritable, permitted and ambient. Inheritable capabilities are what the config
     says, and asyncrt's own configs say none (CVE-2022-29162). What the machine itself cannot grant (`possible`, the
-    bounding set where the plan was compiled) is left out, as the spec asks.
+    bounding set where the plan was compiled; 0: look, since a user namespace begins with a full one) is left out, as
+    the spec asks.
     """
 
     uid: int
@@ -118,7 +119,7 @@ class Become(NamedTuple):
             identity.become(self.uid, self.gid, list(self.groups))
         else:
             bounding, effective, inheritable, permitted, ambient = self.sets
-            possible = identity.bounding()
+            possible = self.possible or identity.bounding()
             identity.drop_bounding(possible & ~bounding)
             identity.become(self.uid, self.gid, list(self.groups))
             identity.capset(effective & possible, permitted & possible, inheritable & possible)

@@ -150,13 +150,11 @@ def _run_init(plan: Plan, making: Making, stdio: Sequence[int], sync: socket) ->
     try:
         os.setsid()
         os.umask(0)
+        making.clock_shift = making.init_clock_shift
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
         take_stdio(stdio)
-        if plan.uid_map or plan.gid_map:
-            if channel.receive(sync) is None:
-                os._exit(RUNTIME_FAILED)
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
+        if (plan.uid_map or plan.gid_map) and channel.receive(sync) is None:
+            os._exit(RUNTIME_FAILED)
         perform(plan.birth, making)
         making.stamp("namespaces")
         perform(plan.rooting, making)
@@ -167,5 +165,5 @@ def _run_init(plan: Plan, making: Making, stdio: Sequence[int], sync: socket) ->
         channel.send(sync, Ready(making.timeline))
         perform((last,), making)
         raise AssertionError("exec returned")
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 # nothing may leave the child
         fail(sync, error)

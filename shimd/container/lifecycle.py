@@ -40,5 +40,19 @@ def diagram() -> str:
     return "\n".join([*lines, f"    {STOPPED} --> [*]"]) + "\n"
 
 
+PAGE = """\
+# The lifecycle of a container
+
+Drawn from the table in `shimd/container/lifecycle.py`; after a change there, draw it again:
+
+    python -m shimd.container.lifecycle > docs/lifecycle.md
+
+A deed without an arrow is refused, and the refusal names the states in which it is possible.
+
+```mermaid
+{diagram}```
+"""
+
+
 if __name__ == "__main__":
-    print(diagram(), end="")
+    print(PAGE.format(diagram=diagram()), end="")

@@ -54,9 +54,11 @@ class Making:
         "anchors",
         "cgroup",
         "cgroup_fd",
+        "clock_shift",
         "env",
         "hostname",
         "id",
+        "init_clock_shift",
         "namespace_fds",
         "root",
         "root_fd",
@@ -92,10 +94,14 @@ class Making:
         self.namespace_fds: dict[int, int] = {}
         """Namespaces to join: fds by CLONE_NEW* flag."""
         self.timeline: list[tuple[str, int]] = []
+        self.clock_shift = 0
+        """By how many ns this process's CLOCK_MONOTONIC is ahead of the machine's (time_namespaces(7))."""
+        self.init_clock_shift = 0
+        """And init's."""
 
     def stamp(self, phase: str) -> None:
         """`phase` ends now."""
-        self.timeline.append((phase, time.monotonic_ns()))
+        self.timeline.append((phase, time.monotonic_ns() - self.clock_shift))
 
     def close(self) -> None:
         """Close what the steps left open; the shim calls it once init is born, to hold nothing that it needs not."""

@@ -201,9 +201,7 @@ class MakeDirectory(NamedTuple):
         os.close(paths.make_directory_in_root(making.root_fd, self.path))
 
 
-def make_filesystem(
-    kind: str, source: str, attributes: int, parameters: tuple[tuple[str, str | None], ...]
-) -> int:
+def make_filesystem(kind: str, source: str, attributes: int, parameters: tuple[tuple[str, str | None], ...]) -> int:
     """A detached mount of a new superblock; the error carries the kernel's own words where it has some."""
     configuration = mounts.fsopen(kind)
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from typing import NamedTuple
 
 from shimd.container.making import Making
@@ -35,11 +37,17 @@ class OpenNamespace(NamedTuple):
     def execute(self, making: Making) -> None:
         flag = FLAGS[self.kind]
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        if processes.namespace_kind(fd) != flag:
+            os.close(fd)
+            raise OSError(errno.EINVAL, f"it is no {self.kind} namespace here", self.path)
         if flag & FOR_CHILDREN:
+            before = time.monotonic_ns()
             try:
                 processes.setns(fd, flag)
             finally:
                 os.close(fd)
+            if flag == processes.CLONE_NEWTIME:  # the one that takes the caller along
+                making.clock_shift = making.init_clock_shift = time.monotonic_ns() - before
         else:
             making.namespace_fds[flag] = fd
 
@@ -60,6 +68,9 @@ class NewTimeNamespace(NamedTuple):
         lines = "".join(f"{clock} {seconds} {rest}\n" for clock, seconds, rest in self.offsets)
         if lines:
             _write("/proc/self/timens_offsets", lines)
+        making.init_clock_shift = sum(
+            seconds * 10**9 + rest for clock, seconds, rest in self.offsets if clock == "monotonic"
+        )
 
     def undo(self, making: Making) -> None:
         """It ends with the shim."""
@@ -74,6 +85,17 @@ class JoinNamespaces(NamedTuple):
     def execute(self, making: Making) -> None:
         for flag in sorted(making.namespace_fds, key=lambda kind: kind != processes.CLONE_NEWUSER):
             processes.setns(making.namespace_fds[flag], flag)
+
+
+class BecomeRoot(NamedTuple):
+    """init: root of its user namespace; until here it is the machine's user, without the machine's capabilities."""
+
+    def describe(self) -> tuple[str, str]:
+        return "become", "root of the user namespace"
+
+    def execute(self, making: Making) -> None:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
 
 
 class UnshareCgroup(NamedTuple):

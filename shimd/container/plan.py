@@ -22,6 +22,7 @@ from shimd.linux import mounts as kernel
 from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config, Mount
+from shimd.spec.resources import Network, Resources
 
 
 class Plan(NamedTuple):
@@ -60,13 +61,14 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
     if config.process is None or not config.process.args:
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
     _refuse_unbuilt(config)
-    outside, flags, birth = _namespaces(config)
+    outside, flags, namespace_steps = _namespaces(config)
     cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies)
     used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, cgroups.CreateCgroup))
-    if used and used[0].version == 1:
-        birth.insert(0, cgroups.EnterCgroups())
+    birth: list[Operation] = [cgroups.EnterCgroups()] if used and used[0].version == 1 else []
+    # In a user namespace procfs lets only the machine's root set the score of a process that is not dumpable.
     birth += identity.early_steps(config.process)
-    possible = kernel_identity.bounding()
+    birth += namespace_steps
+    possible = 0 if config.linux.namespace("user") else kernel_identity.bounding()
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
         outside=(*outside, *cgroup_steps),
@@ -100,13 +102,33 @@ def _refuse_unbuilt(config: Config) -> None:
         "$.linux.netDevices": config.linux.net_devices,
         "$.linux.personality": config.linux.personality,
         "$.linux.mountLabel": config.linux.mount_label,
-        "$.linux.resources.devices": config.linux.resources.devices,
-        "$.linux.resources.unified": config.linux.resources.unified,
         "$.hooks": any(config.hooks),
+        **_unbuilt_resources(config.linux.resources),
     }
     for path, value in asked.items():
         if value:
             raise RuntimeTrouble(Trouble("plan", path, "not built yet", "leave it out"))
+
+
+def _unbuilt_resources(resources: Resources) -> dict[str, object]:
+    """Limits by path that no operation keeps yet; 0 is a wish as well, where None is none."""
+    memory, cpu = resources.memory, resources.cpu
+    return {
+        "$.linux.resources.devices": resources.devices,
+        "$.linux.resources.unified": resources.unified,
+        "$.linux.resources.memory.kernel": memory.kernel is not None,
+        "$.linux.resources.memory.kernelTCP": memory.kernel_tcp is not None,
+        "$.linux.resources.memory.swappiness": memory.swappiness is not None,
+        "$.linux.resources.memory.disableOOMKiller": memory.disable_oom_killer,
+        "$.linux.resources.cpu.burst": cpu.burst is not None,
+        "$.linux.resources.cpu.realtimeRuntime": cpu.realtime_runtime is not None,
+        "$.linux.resources.cpu.realtimePeriod": cpu.realtime_period is not None,
+        "$.linux.resources.cpu.idle": cpu.idle is not None,
+        "$.linux.resources.blockIO": any(resources.block_io),  # a weight of 0 is engines' word for unset
+        "$.linux.resources.hugepageLimits": resources.hugepage_limits,
+        "$.linux.resources.network": resources.network != Network(),
+        "$.linux.resources.rdma": resources.rdma,
+    }
 
 
 def _map(mappings: tuple[object, ...]) -> str:
@@ -136,6 +158,8 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
     birth: list[Operation] = []
     if any(FLAGS[entry.type] & ~namespaces.FOR_CHILDREN for entry in joined):
         birth.append(namespaces.JoinNamespaces())
+    if config.linux.namespace("user") is not None:
+        birth.append(namespaces.BecomeRoot())
     if "cgroup" in new:
         birth.append(namespaces.UnshareCgroup())
     if "network" in new:
@@ -157,9 +181,7 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     for device in config.linux.devices:
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         major, minor = device.major or 0, device.minor or 0
-        steps.append(
-            devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0)
-        )
+        steps.append(devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0))
     if config.process is not None and config.process.cwd != "/":
         steps.append(mount_steps.MakeDirectory(config.process.cwd))
     steps += [mount_steps.ReadonlyPath(path) for path in config.linux.readonly_paths]
@@ -176,11 +198,13 @@ def _mount(mount: Mount, hierarchies: tuple[Hierarchy, ...]) -> Operation:
     if mount.uid_mappings or any(key in ("idmap", "ridmap", "tmpcopyup") for key, _ in wish.parameters):
         raise RuntimeTrouble(Trouble("plan", f"mount on {mount.destination}", "id-mapped mounts are not built yet"))
     if wish.bind or mount.type in ("bind", "rbind"):
+        for key, value in wish.parameters:
+            if key not in options.SUPERBLOCK_FLAGS:  # those are the source's own, as mount(8) has it
+                word = key if value is None else f"{key}={value}"
+                raise RuntimeTrouble(Trouble("plan", f"bind on {mount.destination}", f"option {word} is not built yet"))
         recursive = wish.recursive or mount.type == "rbind"
         propagation = wish.propagation or kernel.MS_PRIVATE
-        return mount_steps.BindMount(
-            mount.source, mount.destination, recursive, wish.set, wish.clear, propagation
-        )
+        return mount_steps.BindMount(mount.source, mount.destination, recursive, wish.set, wish.clear, propagation)
     if mount.type in ("cgroup", "cgroup2"):
         return mount_steps.MountCgroups(mount.destination, hierarchies, wish.set)
     return mount_steps.MountFilesystem(

@@ -7,7 +7,6 @@ import os
 from typing import NamedTuple
 
 from shimd.container.making import Making
-from shimd.container.mounts import make_filesystem
 from shimd.linux import mounts
 from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_RDONLY, MS_PRIVATE, OPEN_TREE_CLONE
 from shimd.wire.messages import RootMount
@@ -27,6 +26,9 @@ class MountRoot(NamedTuple):
 
     def execute(self, making: Making) -> None:
         recipe = making.root[0] if making.root else RootMount("bind", [self.path])
+        if recipe.kind == "overlay" and not _one_by_one(recipe):
+            making.root_fd = overlay_of_options(recipe, making)
+            return
         anchor = os.open(making.anchors.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             tree = overlay(recipe, making) if recipe.kind == "overlay" else bind(recipe, making)
@@ -47,24 +49,18 @@ def bind(recipe: RootMount, making: Making) -> int:
 
 
 def overlay(recipe: RootMount, making: Making) -> int:
-    """A detached overlay; layers one by one (`lowerdir+`, Linux 6.5), so that no 4 KiB of options bound them."""
+    """A detached overlay; layers one by one (`lowerdir+`, Linux 6.7), so that no 4 KiB of options bound them."""
     fds = [(layer, making.trees.get(layer, -1)) for layer in recipe.lower]
     if any(fd >= 0 for _, fd in fds) and not _fd_layers():
         fds = [(_attach(fd, making) if fd >= 0 else layer, -1) for layer, fd in fds]
     configuration = mounts.fsopen("overlay")
     try:
         mounts.fsconfig_string(configuration, "source", "overlay")
-        try:
-            for layer, fd in fds:
-                if fd >= 0:
-                    mounts.fsconfig_fd(configuration, "lowerdir+", fd)
-                else:
-                    mounts.fsconfig_string(configuration, "lowerdir+", layer)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            lower = ":".join(layer.replace("\\", "\\\\").replace(":", "\\:") for layer, _ in fds)
-            mounts.fsconfig_string(configuration, "lowerdir", lower)
+        for layer, fd in fds:
+            if fd >= 0:
+                mounts.fsconfig_fd(configuration, "lowerdir+", fd)
+            else:
+                mounts.fsconfig_string(configuration, "lowerdir+", layer)
         if recipe.upper:
             mounts.fsconfig_string(configuration, "upperdir", recipe.upper)
             mounts.fsconfig_string(configuration, "workdir", recipe.work)
@@ -77,10 +73,45 @@ def overlay(recipe: RootMount, making: Making) -> int:
         os.close(configuration)
 
 
+def overlay_of_options(recipe: RootMount, making: Making) -> int:
+    """The overlay where overlay() cannot make it: by mount(2) on the anchor, all its paths in one page of options."""
+    layers = [_attach(making.trees[layer], making) if layer in making.trees else layer for layer in recipe.lower]
+    directories = [*layers, recipe.upper, recipe.work] if recipe.upper else layers
+    options = _options(directories, len(layers))
+    fds: list[int] = []
+    try:
+        if len(options) > mounts.OPTIONS_BYTES:  # then by fds, whose names are short
+            for directory in directories:
+                fds.append(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            options = _options([f"/proc/self/fd/{fd}" for fd in fds], len(layers))
+        if len(options) > mounts.OPTIONS_BYTES:
+            raise OSError(errno.E2BIG, f"{len(layers)} layers are more than one page of options holds", "overlay")
+        mounts.mount("overlay", making.anchors.root, "overlay", 0, os.fsdecode(options))
+    finally:
+        for fd in fds:
+            os.close(fd)
+    return os.open(making.anchors.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _options(directories: list[str], layers: int) -> bytes:
+    """Lower directories first, then perhaps upper and work, with the escapes of overlay's own parser."""
+    escaped = [directory.replace("\\", "\\\\").replace(",", "\\,") for directory in directories]
+    lower = ":".join(directory.replace(":", "\\:") for directory in escaped[:layers])
+    words = [f"lowerdir={lower}"]
+    words += [f"{key}={directory}" for key, directory in zip(("upperdir", "workdir"), escaped[layers:], strict=False)]
+    return os.fsencode(",".join(words))
+
+
+def _one_by_one(recipe: RootMount) -> bool:
+    """Can fsconfig(2) take this overlay, each path as a string of its own?"""
+    paths = (*recipe.lower, recipe.upper, recipe.work)
+    return mounts.overlay_appends() and all(len(os.fsencode(path)) <= mounts.STRING_BYTES for path in paths)
+
+
 def _fd_layers() -> bool:
-    """Does overlay take layers as fds on detached mounts? Linux 6.14 and later do."""
+    """Does overlay take layers as fds on detached mounts? Linux 6.15 and later do (kernel commit db04662e2f4f)."""
     release = os.uname().release.split(".")
-    return (int(release[0]), int(release[1].partition("-")[0])) >= (6, 14)
+    return (int(release[0]), int(release[1].partition("-")[0])) >= (6, 15)
 
 
 def _attach(tree: int, making: Making) -> str:

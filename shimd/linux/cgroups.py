@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import time
 from typing import NamedTuple
 
 MOUNTINFO = "/proc/self/mountinfo"
 V1_CONTROLLERS = frozenset(
-    ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma")
+    ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "blkio", "hugetlb", "net_cls", "net_prio")
 )
 BUSY_SECONDS = 2.0  # how long a dying member may keep its cgroup busy
 
@@ -125,6 +126,26 @@ def processes(directory: str) -> list[int]:
         return [int(word) for word in read(directory, "cgroup.procs").split() if word != "0"]
     except FileNotFoundError:
         return []
+
+
+def kill(hierarchy: Hierarchy, directory: str) -> None:
+    """SIGKILL all that lives in a cgroup, on v2 also below it; they end soon after. Gone already is fine."""
+    if hierarchy.version == 2:
+        try:
+            write(directory, "cgroup.kill", "1")
+            return
+        except OSError as error:  # gone (ENODEV: in this moment), or a kernel before 5.14
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+    for _ in range(16):  # a fork may be faster than the list; a fork bomb meets pids.max
+        members = processes(directory)
+        if not members:
+            return
+        for pid in members:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
 
 
 def remove(directory: str) -> None:

@@ -6,6 +6,8 @@ What is made with the fd-based API has no path until move_mount gives it one, so
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
 import os
 
 from shimd.linux.libc import INT, POINTER, SIZE, STRING, UINT, ULONG, check, function, syscall
@@ -32,6 +34,9 @@ MS_STRICTATIME = 1 << 24
 MS_LAZYTIME = 1 << 25
 
 MNT_DETACH = 2
+
+STRING_BYTES = 255  # the longest string that fsconfig(2) takes; longer ones are EINVAL
+OPTIONS_BYTES = 4095  # of mount(2): a page with its NUL; what is longer is cut off without a word
 
 FSOPEN_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
@@ -124,6 +129,31 @@ def log(fd: int) -> str:
             lines.append(os.read(fd, 4096).decode(errors="replace").strip())
     except OSError:
         return "; ".join(line.partition(" ")[2] or line for line in lines)
+
+
+@functools.cache
+def overlay_appends() -> bool:
+    """Does overlay take its layers one by one (`lowerdir+`)? Linux 6.7 and later do.
+
+    Asked once in a process, by a configuration that is thrown away: an older overlay keeps any word until it is
+    mounted and then refuses it in the machine's log, one from before 6.5 even the word that no kernel knows.
+    """
+    fd = fsopen("overlay")
+    try:
+        try:
+            fsconfig_flag(fd, "no-such-parameter")
+            return False
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        fsconfig_string(fd, "lowerdir+", "/")
+        return True
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    finally:
+        os.close(fd)
 
 
 def open_tree(directory: int, path: str, flags: int) -> int:

@@ -7,6 +7,7 @@ here because zygote and shim have one thread, no locks and no buffered output (D
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
 
@@ -37,6 +38,7 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+NS_GET_NSTYPE = 0xB703
 CLOSE_RANGE_CLOEXEC = 4
 LAST_FD = 0xFFFFFFFF
 P_PIDFD = 3
@@ -106,6 +108,14 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
 def setns(fd: int, kinds: int) -> None:
     """setns(2) by a namespace fd or, with a pidfd, into several namespaces of that process at once."""
     check(_setns(fd, kinds), "namespace")
+
+
+def namespace_kind(fd: int) -> int:
+    """ioctl_ns(2), NS_GET_NSTYPE: the CLONE_NEW* of a namespace file; 0 if fd is none."""
+    try:
+        return fcntl.ioctl(fd, NS_GET_NSTYPE)
+    except OSError:
+        return 0
 
 
 def unshare(kinds: int) -> None:

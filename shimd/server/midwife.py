@@ -11,6 +11,7 @@ finds the socket and can connect has found a shim, and a new supervisor that fin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -44,9 +45,14 @@ class Midwife:
         self.making.timeline.append(("queue", spawn.sent_ns))
         self.making.stamp("zygote")
         self.path = socket_path(shims, spawn.id)
+        self.told = False
+        """Does the supervisor know that it runs? Then no Failed may follow: the end of the line says it."""
 
     def deliver(self, handover: socket) -> None:
-        """From the Spawn to a running container; RuntimeTrouble when everything is undone again."""
+        """From the Spawn to a running container, or everything undone again and the reason told.
+
+        RuntimeTrouble if the path socket is taken: then nothing was done, and the directory is another's.
+        """
         listener = listen(self.path, self.spawn.id)
         try:
             if self._alone():
@@ -61,9 +67,18 @@ class Midwife:
                     cause = f"{error.trouble.cause}; left behind: {', '.join(left)}"
                     raise RuntimeTrouble(error.trouble._replace(cause=cause)) from None
                 raise
-        except RuntimeTrouble:
-            os.unlink(self.path)
-            raise
+        except RuntimeTrouble as error:
+            if not self.told:
+                self._explain(error.trouble)
+            os.unlink(self.path)  # last: a new supervisor that finds no socket must find the reason
+
+    def _explain(self, trouble: Trouble) -> None:
+        """Tell the supervisor, or leave the reason on disk for the next one."""
+        try:
+            channel.send(self.supervisor, Failed(trouble, []))
+        except OSError:
+            reason = ExitRecord(trouble.code, ended_ns=time.time_ns(), failed=str(trouble))
+            record.write(self.spawn.directory, reason)
 
     def _bear(self, listener: socket, handover: socket) -> None:
         try:
@@ -75,7 +90,7 @@ class Midwife:
         born = launch.bear(self.plan, self.making, stdio, processes.CLONE_PARENT)
         try:
             timeline = await_exec(born, self.spawn.id)
-            timeline.append(("exec", time.monotonic_ns()))
+            timeline.append(("exec", time.monotonic_ns() - self.making.clock_shift))
             fds = [self.supervisor.fileno(), listener.fileno(), born.pidfd, stdout[0], stderr[0]]
             if stdin_write >= 0:
                 fds.append(stdin_write)
@@ -94,6 +109,7 @@ class Midwife:
             channel.send(self.supervisor, Started(pid, os.getppid(), started_ns, timeline))
         except OSError:
             pass  # it died just now: the next one asks the shim
+        self.told = True
         told = Delivered(spawn.id, spawn.template, pid, spawn.cgroup, spawn.directory, started_ns, timeline)
         try:
             channel.send(handover, told, fds)
@@ -101,7 +117,7 @@ class Midwife:
             raise RuntimeTrouble(from_oserror("hand over", spawn.id[:12], error)) from error
 
     def _alone(self) -> bool:
-        """Has the supervisor closed its end? By poll, since an Attach that it sent ahead would hide the EOF from recv."""
+        """Has the supervisor closed its end? By poll: an Attach sent ahead would hide the EOF from recv."""
         poll = select.poll()
         poll.register(self.supervisor.fileno(), 0)  # POLLHUP is told unasked
         return bool(poll.poll(0))
@@ -140,15 +156,6 @@ def bury(born: launch.Born) -> None:
     poll.poll(DEATH_SECONDS * 1000)
 
 
-def report(spawn: Spawn, supervisor: socket, failed: Failed) -> None:
-    """Tell the supervisor, or leave the reason on disk for the next one."""
-    try:
-        channel.send(supervisor, failed)
-    except OSError:
-        reason = ExitRecord(failed.trouble.code, ended_ns=time.time_ns(), failed=str(failed.trouble))
-        record.write(spawn.directory, reason)
-
-
 def socket_path(shims: int, id: str) -> str:
     """The path socket's address by way of the directory's fd: any depth of path fits into sun_path's 108 bytes."""
     return f"/proc/self/fd/{shims}/{id}.sock"
@@ -165,9 +172,7 @@ def listen(path: str, id: str) -> socket:
     return listener
 
 
-def main(
-    spawns: socket, shims: int, plans: Mapping[str, Plan], anchors: Anchors, handover: socket
-) -> NoReturn:
+def main(spawns: socket, shims: int, plans: Mapping[str, Plan], anchors: Anchors, handover: socket) -> NoReturn:
     """The midwife's whole life; what it delivers goes to `handover`, what fails to the supervisor."""
     received = channel.receive(spawns)
     if received is None:
@@ -177,9 +182,12 @@ def main(
     try:
         plan = plans.get(spawn.template)
         if plan is None:
-            raise RuntimeTrouble(Trouble("start", spawn.id[:12], f"there is no plan {spawn.template}"))
+            # Whoever reads first gets a Spawn: this one is of a plan compiled after we were forked. It goes back, and
+            # the supervisor sends it again, with a ticket for a younger midwife.
+            channel.send(spawns, spawn, fds)
+            os._exit(0)
         Midwife(spawn, fds, shims, plan, anchors).deliver(handover)
     except RuntimeTrouble as error:
-        report(spawn, channel.from_fd(fds[0]), Failed(error.trouble, []))
-        os._exit(1)
+        with contextlib.suppress(OSError):  # a supervisor that is gone knows that this one was never started
+            channel.send(channel.from_fd(fds[0]), Failed(error.trouble, []))
     os._exit(0)

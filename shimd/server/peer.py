@@ -1,7 +1,7 @@
 """The shim's line to its supervisor: one socket at a time, never blocking, gone when the supervisor is.
 
 The first one is the socketpair that came with Spawn; later ones are accepted on the path socket, where only root
-gets in (a 0700 directory, and SO_PEERCRED is asked: CVE-2020-15257). The newest connection that says Query wins.
+gets in (a 0700 directory, and SO_PEERCRED is asked: CVE-2020-15257). The newest connection wins.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ No fsync: it survives the death of every process here, not the machine's (DESIGN
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from shimd.container.cgroups import usage
@@ -46,18 +45,4 @@ def write(directory: str, record: ExitRecord) -> None:
 def kill_members(plan: Plan, cgroup: str) -> None:
     """SIGKILL all that is left in the cgroups of a container without a pid namespace of its own."""
     for hierarchy in plan.hierarchies[:1]:
-        directory = hierarchy.mount + cgroup
-        if hierarchy.version == 2 and os.path.exists(f"{directory}/cgroup.kill"):
-            from_root = os.open(f"{directory}/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
-            os.write(from_root, b"1")
-            os.close(from_root)
-            return
-        for _ in range(16):  # a fork may be faster than the list; a fork bomb meets pids.max
-            members = cgroups.processes(directory)
-            if not members:
-                return
-            for pid in members:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        cgroups.kill(hierarchy, hierarchy.mount + cgroup)

@@ -25,6 +25,7 @@ from shimd.server.execs import Executions
 from shimd.server.loop import Loop
 from shimd.server.peer import Peer, close_unused
 from shimd.server.streams import Stdin, Stream
+from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
     Attach,
@@ -40,7 +41,6 @@ from shimd.wire.messages import (
     Release,
     Standing,
 )
-from shimd.wire import channel
 
 DRAIN_SECONDS = 3.0  # how long a pipe that something outside the container still holds may delay the exit record
 RECORD_RETRY_SECONDS = 1.0
@@ -331,7 +331,7 @@ def main(plans: Mapping[str, Plan], handover: socket, shims: int, children: int,
         if plan.own_pids:  # else orphans come here to be reaped, and none of these fds tells
             idle(fds[:5])
         Shim(plan, told, fds, midwife.socket_path(shims, told.id)).run(children)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 # whatever it is, the container must not outlive it
         sys.excepthook(*sys.exc_info())
         if pidfd >= 0:
             try:

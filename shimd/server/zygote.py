@@ -6,6 +6,7 @@ what each container copies at birth is what the zygote kept.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -43,9 +44,7 @@ class Zygote:
     which the zygote never reads itself: what it does between two forks is memory that each shim has to itself.
     """
 
-    def __init__(
-        self, control: socket, tickets: int, spawns: socket, state: str, keep: list[str]
-    ) -> None:
+    def __init__(self, control: socket, tickets: int, spawns: socket, state: str, keep: list[str]) -> None:
         self.control = control
         self.tickets = tickets
         self.spawns = spawns
@@ -185,5 +184,7 @@ def main(control_fd: int, tickets_fd: int, spawns_fd: int, state: str, keep: lis
 
 
 def warm_up() -> None:
-    """Have the config's converters compiled before the first fork."""
+    """Have the config's converters compiled, and the kernel asked, before the first fork."""
     load({"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "process": {"cwd": "/", "args": ["true"]}})
+    with contextlib.suppress(OSError):  # no overlay here: the container that needs one says so
+        mounts.overlay_appends()

@@ -102,9 +102,7 @@ def net_devices_have_a_namespace(config: Config) -> Iterator[Finding]:
         here = f"$.linux.netDevices{key_step(outside)}"
         inside = device.name or outside
         if not _is_interface(outside):
-            yield Finding(
-                here, "is no name of a network interface", "at most 15 bytes, without / : and space"
-            )
+            yield Finding(here, "is no name of a network interface", "at most 15 bytes, without / : and space")
         if device.name and not _is_interface(inside.replace("%d", "0", 1)):
             yield Finding(f"{here}.name", f"{inside!a:.40} is no name of a network interface")
         if inside in taken and "%d" not in inside:

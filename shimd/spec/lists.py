@@ -21,9 +21,7 @@ def _is_range(part: str) -> bool:
     if not _is_number(first) or (dash and not (_is_number(last) and int(first) <= int(last))):
         return False
     used, _, group = stride.partition("/")
-    return not colon or (
-        bool(dash) and _is_number(used) and _is_number(group) and 0 < int(used) <= int(group)
-    )
+    return not colon or (bool(dash) and _is_number(used) and _is_number(group) and 0 < int(used) <= int(group))
 
 
 def _is_number(text: str) -> bool:

@@ -200,8 +200,7 @@ def _tidy_process(process: Process) -> Process:
     if held is None or all(names.CAPABILITIES.issuperset(entries) for entries in held):
         return process
     kept = {
-        name: tuple(entry for entry in getattr(held, name) if entry in names.CAPABILITIES)
-        for name in CAPABILITY_SETS
+        name: tuple(entry for entry in getattr(held, name) if entry in names.CAPABILITIES) for name in CAPABILITY_SETS
     }
     return process._replace(capabilities=Capabilities(**kept))
 

@@ -8,6 +8,7 @@ A start:
         | -- a ticket -------> |                  |                 |                |
         |                      | ---- fork -----> | ---- fork ----> |                |
         | -- Spawn+fds ---------------------------------------------> |              |
+        | <- Spawn+fds (no such plan: forked before it was compiled) |              |
         |                                         |                 | -- clone3 ---> |
         |                                         |                 | <- Ready ----- |  or Refused; EOF after
         |                                         |                 | <- EOF ------- |  Ready: it runs the program
@@ -37,43 +38,11 @@ from typing import Any, NamedTuple
 import msgpack
 
 from shimd.errors import Trouble
+from shimd.wire.values import ExitRecord as ExitRecord
+from shimd.wire.values import RootMount as RootMount
 
 VERSION = 1
 MAX_PACKET = 192 * 1024  # below the default SO_SNDBUF of 208 KiB; what may be larger travels as a memfd
-
-
-class RootMount(NamedTuple):
-    """A mount that makes up the root file system (containerd's rootfs mounts), done in the container's namespace.
-
-    overlay: `lower` from top to bottom, with `upper` and `work`; bind: `lower` holds the one source.
-    """
-
-    kind: str
-    lower: list[str]
-    upper: str = ""
-    work: str = ""
-    read_only: bool = False
-
-
-class ExitRecord(NamedTuple):
-    """How a container or an exec ended. Times in nanoseconds (wall clock since 1970), sizes in bytes.
-
-    `lost` names the reason where nobody saw the end (the shim was killed, the machine rebooted): then `code` is
-    what was assumed, not what was seen. `failed` is the line of a start that failed. memory_peak, oom_kills and cpu_ns are -1 where the kernel did not say.
-    """
-
-    code: int
-    signal: int = 0
-    core: bool = False
-    started_ns: int = 0
-    ended_ns: int = 0
-    cpu_ns: int = -1
-    memory_peak: int = -1
-    oom_kills: int = -1
-    stdout_bytes: int = 0
-    stderr_bytes: int = 0
-    lost: str = ""
-    failed: str = ""
 
 
 # supervisor <-> zygote
@@ -349,6 +318,23 @@ for _number, _kind in NUMBERS.items():
     if _found:
         _NESTED[_number] = _found
 
+# What a field of a message may be, by its annotation: a shim that trusted a number to be one would die of a word.
+_CLASSES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "str": (str,),
+    "bool": (bool,),
+    "dict[str, Any]": (dict,),
+    "Trouble": (Trouble,),
+    "ExitRecord": (ExitRecord,),
+    "ExitRecord | None": (ExitRecord, type(None)),
+}
+_FIELD_CLASSES: dict[int, list[tuple[type, ...]]] = {
+    _number: [
+        _CLASSES.get(getattr(_kind.__annotations__[_field], "__forward_arg__", ""), (list,)) for _field in _kind._fields
+    ]
+    for _number, _kind in NUMBERS.items()
+}
+
 
 class WireError(ValueError):
     """A packet that is no message of this version."""
@@ -367,11 +353,14 @@ def decode(packet: bytes) -> Message:
         kind: Any = NUMBERS[number]
         if number in _NESTED:
             for position, nested, several in _NESTED[number]:
-                if several:
-                    fields[position] = [nested(*value) for value in fields[position]]
-                elif fields[position] is not None:
-                    fields[position] = nested(*fields[position])
+                value = fields[position]
+                if not isinstance(value, list):
+                    continue  # None, or refused below: a word, too, could be unpacked
+                fields[position] = [nested(*entry) for entry in value] if several else nested(*value)
         message: Message = kind(*fields)
+        for value, classes in zip(message, _FIELD_CLASSES[number], strict=True):
+            if not isinstance(value, classes):
+                raise TypeError(f"{kind.__name__} with a {type(value).__name__} for a {classes[0].__name__}")
     except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
         raise WireError(f"packet of {len(packet)} bytes is no message of version {VERSION}: {error}") from error
     return message

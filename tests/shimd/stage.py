@@ -12,16 +12,14 @@ mount beneath it, opens a `Stage` of its own. Every wait has an end: TIMEOUT sec
 import contextlib
 import itertools
 import os
-import select
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from _socket import AF_UNIX, SOCK_SEQPACKET, socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgpack
 
@@ -37,104 +35,23 @@ from shimd.wire.messages import (
     Failed,
     Hello,
     Kill,
-    Message,
-    Query,
     Refusal,
     Release,
     RootMount,
     Spawn,
-    Standing,
     Started,
     Template,
     TemplateReady,
     TemplateRefused,
 )
+from tests.shimd.configs import process_of
+from tests.shimd.line import TIMEOUT, Line, alive, connect, gone, read_all
 
-TIMEOUT = 10.0
 NO_STREAM, FROM_NOW = -1, -2
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = str(Path(msgpack.__file__).resolve().parents[1])
 BOOT = "import sys; sys.path[:0]={!r}; from shimd.__main__ import main; sys.exit(main())"
-CAPABILITIES = [
-    f"CAP_{name}"
-    for name in (
-        *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP"),
-        *("NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE", "MKNOD"),
-    )
-]
-NAMESPACES = ("mount", "pid", "network", "ipc", "uts", "cgroup")
-SAFE = ["nosuid", "noexec", "nodev"]
-MOUNTS: list[dict[str, Any]] = [
-    {"destination": "/proc", "type": "proc", "source": "proc", "options": SAFE},
-    {
-        "destination": "/dev",
-        "type": "tmpfs",
-        "source": "tmpfs",
-        "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-    },
-    {
-        "destination": "/dev/pts",
-        "type": "devpts",
-        "source": "devpts",
-        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-    },
-    {
-        "destination": "/dev/shm",
-        "type": "tmpfs",
-        "source": "shm",
-        "options": [*SAFE, "mode=1777", "size=65536k"],
-    },
-    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": SAFE},
-    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*SAFE, "ro"]},
-    {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*SAFE, "ro"]},
-]
-MASKED = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]
-READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-
-M = TypeVar("M", bound=Message)
 _numbers = itertools.count()
-
-
-def config(
-    *args: str,
-    namespaces: Sequence[str | dict[str, str]] = NAMESPACES,
-    mounts: Sequence[dict[str, Any]] = MOUNTS,
-    process: dict[str, Any] | None = None,
-    linux: dict[str, Any] | None = None,
-    **top: Any,
-) -> dict[str, Any]:
-    """The usual config.json for a command; `process`, `linux` and the rest replace single properties."""
-    return {
-        "ociVersion": "1.2.0",
-        "root": {"path": "rootfs"},
-        "process": process_of(*args, **(process or {})),
-        "mounts": list(mounts),
-        "linux": {
-            "namespaces": [{"type": entry} if isinstance(entry, str) else entry for entry in namespaces],
-            "resources": {},
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
-            **(linux or {}),
-        },
-        **top,
-    }
-
-
-def process_of(*args: str, **changes: Any) -> dict[str, Any]:
-    """The spec's process object, for a config or an exec."""
-    return {
-        "cwd": "/",
-        "args": list(args),
-        "env": ["PATH=/bin"],
-        "user": {"uid": 0, "gid": 0},
-        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
-        **changes,
-    }
-
-
-def shell(script: str, **changes: Any) -> dict[str, Any]:
-    """The usual config for a line of shell."""
-    return config("sh", "-c", script, **changes)
 
 
 class StartFailed(Exception):
@@ -153,94 +70,29 @@ class TemplateFailed(Exception):
         self.trouble = trouble
 
 
-class Line:
-    """The supervisor's end of a conversation with one shim."""
-
-    def __init__(self, end: Any) -> None:
-        self.end = end
-        self.heard: list[Message] = []
-        self.seq = 0
-
-    def hear(self, timeout: float = TIMEOUT) -> Message | None:
-        """The next message, None at EOF."""
-        poll = select.poll()
-        poll.register(self.end.fileno(), select.POLLIN)
-        assert poll.poll(timeout * 1000), f"the shim said nothing for {timeout} s; before: {self.heard}"
-        try:
-            received = channel.receive(self.end)
-        except ConnectionResetError:  # it went with something of ours unread
-            return None
-        if received is None:
-            return None
-        assert not received[1], "no message of a shim carries fds"
-        self.heard.append(received[0])
-        return received[0]
-
-    def expect(self, *kinds: type[M], timeout: float = TIMEOUT) -> M:
-        """The next message of one of these kinds; others are kept in `heard`."""
-        deadline = time.monotonic() + timeout
-        while True:
-            message = self.hear(max(0.01, deadline - time.monotonic()))
-            assert message is not None, f"the shim went without a {kinds}; before: {self.heard}"
-            if isinstance(message, kinds):
-                return message
-
-    def silent(self, seconds: float) -> bool:
-        """Is nothing said meanwhile?"""
-        poll = select.poll()
-        poll.register(self.end.fileno(), select.POLLIN)
-        return not poll.poll(seconds * 1000)
-
-    def gone(self, timeout: float = TIMEOUT) -> list[Message]:
-        """What else it says until it goes."""
-        before = len(self.heard)
-        if self.end.fileno() < 0:
-            return []
-        deadline = time.monotonic() + timeout
-        while self.hear(max(0.01, deadline - time.monotonic())) is not None:
-            continue
-        return self.heard[before:]
-
-    def say(self, message: Message, fds: Sequence[int] = ()) -> None:
-        channel.send(self.end, message, fds)
-
-    def ask(self, make: Callable[[int], Message], fds: Sequence[int] = ()) -> Done | Refusal:
-        """Send the request make(seq) and wait for its answer."""
-        self.seq += 1
-        seq = self.seq
-        self.say(make(seq), fds)
-        while True:
-            answer: Done | Refusal = self.expect(Done, Refusal)  # type: ignore[type-var]
-            if answer.seq == seq:
-                return answer
-
-    def query(self) -> Standing:
-        self.say(Query(VERSION))
-        return self.expect(Standing)
-
-    def close(self) -> None:
-        self.end.close()
-
-
 class Container(Line):
     """One container, by way of its shim."""
 
-    def __init__(self, stage: "Stage", id: str, end: Any) -> None:
-        super().__init__(end)
+    def __init__(self, stage: "Stage", id: str) -> None:
+        ours, self.theirs = channel.pair()
+        super().__init__(ours)
         self.stage = stage
         self.id = id
         self.cgroup = f"{stage.cgroup}/{id}"
         self.base = stage.root / id
         self.directory = self.base / "container"
         self.fds: list[int] = []
+        self.root = stage.overlay_of(self.base)
+        """What its root is made of; a test may replace it before the start."""
         self._started: Started | None = None
 
     def started(self) -> Started:
         """Wait until it runs; StartFailed if it does not."""
         if self._started is None:
-            outcome: Started | Failed = self.expect(Started, Failed)  # type: ignore[type-var]
+            outcome = self.expect(Started, Failed)
             if isinstance(outcome, Failed):
                 raise StartFailed(outcome)
+            assert isinstance(outcome, Started)
             self._started = outcome
         return self._started
 
@@ -323,6 +175,7 @@ class Container(Line):
         with contextlib.suppress(OSError, AssertionError):
             self.gone(timeout=5)
         super().close()
+        self.theirs.close()
         if pids and alive(pids[1]):  # its shim heard nobody
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pids[0], 9)
@@ -394,9 +247,8 @@ class Stage:
                 self.line.say(Template(key), [memfd])
             finally:
                 os.close(memfd)
-            answer: TemplateReady | TemplateRefused = self.line.expect(  # type: ignore[type-var]
-                TemplateReady, TemplateRefused
-            )
+            answer = self.line.expect(TemplateReady, TemplateRefused)
+            assert isinstance(answer, TemplateReady | TemplateRefused)
             assert answer.key == key
             if isinstance(answer, TemplateRefused):
                 raise TemplateFailed(answer.trouble)
@@ -406,14 +258,12 @@ class Stage:
     def prepare(self, owner: int = 0) -> Container:
         """A container's directories and line; nothing is asked for yet. `owner` owns its upper layer."""
         id = f"{os.getpid():08x}{next(_numbers):056x}"
-        ours, theirs = channel.pair()
-        container = Container(self, id, ours)
+        container = Container(self, id)
         for name in (".", "upper", "work", "container"):
             (container.base / name).mkdir(0o755)
         for name in ("upper", "work"):
             os.chown(container.base / name, owner, owner)
         self.containers.append(container)
-        container.theirs = theirs  # type: ignore[attr-defined]
         return container
 
     def spawn(self, container: Container, key: str, *, ticket: bool = True, **changes: Any) -> None:
@@ -424,23 +274,22 @@ class Stage:
             template=key,
             hostname=container.id[-12:],
             env=[],
-            root=[self.overlay(container)],
+            root=[container.root],
             cgroup=container.cgroup,
             directory=str(container.directory),
             trees=[],
             sent_ns=time.monotonic_ns(),
         )._replace(**changes)
-        theirs = container.theirs  # type: ignore[attr-defined]
-        channel.send(self.spawns, spawn, [theirs.fileno(), *fds])
-        theirs.close()
+        channel.send(self.spawns, spawn, [container.theirs.fileno(), *fds])
+        container.theirs.close()
         if ticket:
             self.ticket()
 
     def ticket(self) -> None:
         os.write(self.tickets, b".")
 
-    def overlay(self, container: Container) -> RootMount:
-        upper, work = str(container.base / "upper"), str(container.base / "work")
+    def overlay_of(self, base: Path) -> RootMount:
+        upper, work = str(base / "upper"), str(base / "work")
         return RootMount("overlay", [str(self.rootfs)], upper, work)
 
     def start(
@@ -503,71 +352,3 @@ def opened(rootfs: Path, keep: Sequence[Path] = ()) -> Iterator[Stage]:
         yield made
     finally:
         made.close()
-
-
-def connect(state: Path, id: str) -> Line:
-    """A new connection to a shim's path socket, by way of its directory's fd: sun_path has 108 bytes."""
-    end = socket(AF_UNIX, SOCK_SEQPACKET)
-    directory = os.open(state / "shims", os.O_PATH | os.O_CLOEXEC)
-    try:
-        end.connect(f"/proc/self/fd/{directory}/{id}.sock")
-    except OSError:
-        end.close()
-        raise
-    finally:
-        os.close(directory)
-    return Line(end)
-
-
-def read_all(fd: int, timeout: float = TIMEOUT) -> bytes:
-    """Until EOF."""
-    return b"".join(chunks(fd, timeout))
-
-
-def read_exactly(fd: int, size: int, timeout: float = TIMEOUT) -> bytes:
-    """`size` bytes; AssertionError at EOF before."""
-    found = b""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    deadline = time.monotonic() + timeout
-    while len(found) < size:
-        assert poll.poll(max(0.0, deadline - time.monotonic()) * 1000), f"{len(found)} of {size} bytes came"
-        chunk = os.read(fd, size - len(found))
-        assert chunk, f"EOF after {len(found)} of {size} bytes"
-        found += chunk
-    return found
-
-
-def chunks(fd: int, timeout: float = TIMEOUT) -> Iterator[bytes]:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    deadline = time.monotonic() + timeout
-    while True:
-        assert poll.poll(max(0.0, deadline - time.monotonic()) * 1000), f"no EOF within {timeout} s"
-        chunk = os.read(fd, 1 << 16)
-        if not chunk:
-            return
-        yield chunk
-
-
-def until(truth: Callable[[], object], timeout: float = TIMEOUT) -> bool:
-    """Wait for something that tells nobody when it happens."""
-    deadline = time.monotonic() + timeout
-    while not truth():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def alive(pid: int) -> bool:
-    """Is there such a process, and is it no zombie?"""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def gone(pid: int, timeout: float = TIMEOUT) -> bool:
-    return until(lambda: not alive(pid), timeout)

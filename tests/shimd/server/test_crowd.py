@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from shimd.wire.messages import Ended
-from tests.shimd.stage import Stage, config, shell
+from tests.shimd.configs import config, shell
+from tests.shimd.stage import Stage
 
 pytestmark = pytest.mark.root
 AT_ONCE = 50

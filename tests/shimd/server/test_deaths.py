@@ -6,23 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from shimd.wire.messages import Ended, Query, Release, Standing, unpack_record
-from tests.shimd.stage import (
-    FROM_NOW,
-    Container,
-    Stage,
-    alive,
-    config,
-    connect,
-    gone,
-    opened,
-    read_all,
-    read_exactly,
-    shell,
-    until,
-)
+from tests.shimd.configs import config, shell
+from tests.shimd.line import alive, connect, gone, read_all, read_exactly, until
+from tests.shimd.stage import FROM_NOW, Container, Stage, opened
 
 pytestmark = pytest.mark.root
 
@@ -54,9 +44,10 @@ def test_a_killed_shim_takes_a_user_s_process_along(stage: Stage) -> None:
     assert gone(container.pid)
 
 
-def test_a_packet_that_is_no_message_only_costs_the_line(stage: Stage) -> None:
+@pytest.mark.parametrize("packet", [b"\xc1 nonsense", msgpack.packb([13, 1, "nine", ""])])
+def test_a_packet_that_is_no_message_only_costs_the_line(stage: Stage, packet: bytes) -> None:
     container = stage.start(config("sleep", "60"))
-    container.end.send(b"\xc1 nonsense")
+    container.end.send(packet)
     assert container.gone() == []
     again = container.reconnect()
     assert again.query().state == "running"
@@ -121,7 +112,7 @@ def test_a_late_supervisor_reads_the_record_in_standing(stage: Stage) -> None:
     line = container.reconnect()
     standing = line.query()
     assert (standing.state, standing.pid, standing.record) == ("stopped", 0, told)
-    [out] = [fd for fd in container.fds]
+    [out] = container.fds
     assert len(read_all(out)) == 1000000
     assert line.gone() == []
     line.close()

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from shimd.wire.messages import Done, Exec, ExecEnded, ExecFailed, ExecStarted, Refusal
-from tests.shimd.stage import Container, Stage, alive, config, gone, opened, process_of, read_all, shell, until
+from tests.shimd.configs import config, process_of, shell
+from tests.shimd.line import alive, gone, read_all, until
+from tests.shimd.stage import Container, Stage, opened
 
 pytestmark = pytest.mark.root
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from shimd.wire.messages import Done, Ended, Refusal, RootMount, unpack_record
-from tests.shimd.stage import Container, Stage, StartFailed, config, gone, shell
+from tests.shimd.configs import config, shell
+from tests.shimd.line import gone
+from tests.shimd.stage import Container, Stage, StartFailed
 
 pytestmark = pytest.mark.root
 INDEX = struct.Struct("<QIB3x")
@@ -89,7 +91,7 @@ def test_kill(stage: Stage, signal: int) -> None:
 
 
 def test_a_signal_that_kills_is_in_the_record(stage: Stage) -> None:
-    plain = [kind for kind in ("mount", "network", "ipc", "uts", "cgroup")]
+    plain = ["mount", "network", "ipc", "uts", "cgroup"]
     container = stage.start(config("sleep", "60", namespaces=plain))
     container.kill(15)
     record = container.ended().record
@@ -186,7 +188,7 @@ def test_an_id_that_lives(stage: Stage) -> None:
     first = stage.start(config("sleep", "60"))
     second = stage.prepare()
     stage.spawn(second, stage.template(config("true")), id=first.id, cgroup=first.cgroup)
-    with pytest.raises(StartFailed, match="bind socket of shim .*: address already in use"):
+    with pytest.raises(StartFailed, match=r"bind socket of shim .*: address already in use"):
         second.started()
     assert first.query().state == "running"
     assert len(stage.left_of(first)) > 1
@@ -196,7 +198,7 @@ def test_a_cgroup_that_is_there_stays(stage: Stage) -> None:
     first = stage.start(config("sleep", "60"))
     second = stage.prepare()
     stage.spawn(second, stage.template(config("true")), cgroup=first.cgroup)
-    with pytest.raises(StartFailed, match="create cgroup in .*: file exists"):
+    with pytest.raises(StartFailed, match=r"create cgroup in .*: file exists"):
         second.started()
     assert stage.left_of(second) == []
     first.kill()

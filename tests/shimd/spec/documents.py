@@ -108,8 +108,7 @@ def _full() -> dict[str, Any]:
             "env": ["PATH=/bin"],
             "cwd": "/tmp",
             "capabilities": {
-                name: ["CAP_KILL"]
-                for name in ("bounding", "effective", "inheritable", "permitted", "ambient")
+                name: ["CAP_KILL"] for name in ("bounding", "effective", "inheritable", "permitted", "ambient")
             },
             "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 2**64 - 1}],
             "noNewPrivileges": True,
@@ -217,9 +216,7 @@ def _full() -> dict[str, Any]:
                         "names": ["getcwd", "chmod"],
                         "action": "SCMP_ACT_ERRNO",
                         "errnoRet": 1,
-                        "args": [
-                            {"index": 1, "value": 2080505856, "valueTwo": 5, "op": "SCMP_CMP_MASKED_EQ"}
-                        ],
+                        "args": [{"index": 1, "value": 2080505856, "valueTwo": 5, "op": "SCMP_CMP_MASKED_EQ"}],
                     }
                 ],
             },

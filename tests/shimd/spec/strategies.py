@@ -34,9 +34,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(TEXT, values(arguments[1]), max_size=2).map(MappingProxyType)
     hints = get_type_hints(kind, include_extras=True)
     fields = {
-        field: st.just(kind._field_defaults[field]) | values(hint)
-        if field in kind._field_defaults
-        else values(hint)
+        field: st.just(kind._field_defaults[field]) | values(hint) if field in kind._field_defaults else values(hint)
         for field, hint in hints.items()
     }
     return st.builds(kind, **fields)

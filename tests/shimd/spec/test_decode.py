@@ -81,9 +81,7 @@ def test_the_full_and_the_usual_document_are_valid() -> None:
         assert load(encode(config)) == config
 
 
-@pytest.mark.parametrize(
-    "wrong", [{}, [], "text", True, 7, 7.0, b"bytes"], ids=lambda wrong: type(wrong).__name__
-)
+@pytest.mark.parametrize("wrong", [{}, [], "text", True, 7, 7.0, b"bytes"], ids=lambda wrong: type(wrong).__name__)
 def test_a_wrong_type_anywhere_is_refused_under_its_path(wrong: Any) -> None:
     document = full()
     tried = 0
@@ -142,9 +140,7 @@ def test_numbers_beyond_their_type(document: Any, path: str) -> None:
 
 
 def test_numbers_at_the_edge_of_their_type() -> None:
-    resources = decode(
-        Resources, {"memory": {"limit": 2**63 - 1, "swap": -(2**63)}, "cpu": {"shares": 2**64 - 1}}
-    )
+    resources = decode(Resources, {"memory": {"limit": 2**63 - 1, "swap": -(2**63)}, "cpu": {"shares": 2**64 - 1}})
     assert resources.memory.limit == 2**63 - 1
     assert resources.memory.swap == -(2**63)
     assert resources.cpu.shares == 2**64 - 1
@@ -155,10 +151,7 @@ def test_required_properties() -> None:
     assert str(refusal({"root": {"path": "r"}})) == "$.ociVersion: is required"
     assert str(refusal({"ociVersion": "1.3.0"})) == "$.root: is required"
     assert str(refusal({**MINIMAL, "process": {"args": ["sh"]}})) == "$.process.cwd: is required"
-    assert (
-        str(refusal({**MINIMAL, "mounts": [{"destination": "/a"}, {}]}))
-        == "$.mounts[1].destination: is required"
-    )
+    assert str(refusal({**MINIMAL, "mounts": [{"destination": "/a"}, {}]})) == "$.mounts[1].destination: is required"
 
 
 def test_null_is_absent_where_the_property_is_optional() -> None:

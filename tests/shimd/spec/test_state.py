@@ -24,9 +24,7 @@ def test_a_running_and_a_stopped_container() -> None:
 
 def test_what_a_seccomp_listener_is_told() -> None:
     state = State(oci_version="1.3.0", id="box", status="creating", bundle="/b", pid=7)
-    told = ContainerProcessState(
-        oci_version="1.3.0", fds=("seccompFd",), pid=7, state=state, metadata="whose"
-    )
+    told = ContainerProcessState(oci_version="1.3.0", fds=("seccompFd",), pid=7, state=state, metadata="whose")
     assert encode(told)["fds"] == ["seccompFd"]
     assert encode(told)["state"]["status"] == "creating"
     assert decode(ContainerProcessState, encode(told)) == told

@@ -1,0 +1,40 @@
+"""The values that messages carry: what a root is made of, how something ended."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class RootMount(NamedTuple):
+    """A mount that makes up the root file system (containerd's rootfs mounts), done in the container's namespace.
+
+    overlay: `lower` from top to bottom, with `upper` and `work`; bind: `lower` holds the one source.
+    """
+
+    kind: str
+    lower: list[str]
+    upper: str = ""
+    work: str = ""
+    read_only: bool = False
+
+
+class ExitRecord(NamedTuple):
+    """How a container or an exec ended. Times in nanoseconds (wall clock since 1970), sizes in bytes.
+
+    `lost` names the reason where nobody saw the end (the shim was killed, the machine rebooted): then `code` is
+    what was assumed, not what was seen. `failed` is the line of a start that failed. memory_peak, oom_kills and
+    cpu_ns are -1 where the kernel did not say.
+    """
+
+    code: int
+    signal: int = 0
+    core: bool = False
+    started_ns: int = 0
+    ended_ns: int = 0
+    cpu_ns: int = -1
+    memory_peak: int = -1
+    oom_kills: int = -1
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+    lost: str = ""
+    failed: str = ""
