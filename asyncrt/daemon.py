@@ -9,6 +9,7 @@ the records last. Containers go on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import os
@@ -39,6 +40,8 @@ _log = structlog.get_logger("asyncrt.daemon")
 
 def main(root: str, state: str, socket: str, ready_fd: int | None) -> int:
     """Run the supervisor in the foreground; the exit code. Tells `ready_fd` one line: ready, running, or an error."""
+    if ready_fd is not None:
+        os.set_inheritable(ready_fd, False)
     report = Report(ready_fd)
     configure_logging()
     os.umask(0o077)
@@ -80,7 +83,7 @@ class Report:
 
     def error(self, line: str) -> None:
         if self._fd is None:
-            print(f"asyncrt: {line}", file=sys.stderr, flush=True)
+            sys.stderr.write(f"asyncrt: {line}\n")
         self.say(line)
 
 
@@ -115,7 +118,7 @@ def locked(state: Path, report: Report) -> Iterator[bool]:
         except BlockingIOError:
             holder = os.read(fd, 32).decode().strip() or "?"
             report.say(f"running {holder}")
-            print(f"asyncrt: a supervisor runs already (pid {holder})", file=sys.stderr)
+            sys.stderr.write(f"asyncrt: a supervisor runs already (pid {holder})\n")
             yield False
             return
         os.ftruncate(fd, 0)
@@ -131,11 +134,13 @@ def make_directories(root: Path, state: Path, door: Path) -> None:
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(path, os.W_OK | os.X_OK):
-                raise PermissionError(13, os.strerror(13), str(path))
+                read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+                number = errno.EROFS if read_only else errno.EACCES
+                raise OSError(number, os.strerror(number), str(path))
         except OSError as error:
             raise StorageFailed("use directory", str(path), (error.strerror or "").lower()) from error
     for path in (root, state):
-        os.chmod(path, 0o700)
+        path.chmod(0o700)
 
 
 async def supervise(root: Path, state: Path, socket: str, process: ZygoteProcess, report: Report) -> None:
@@ -173,9 +178,12 @@ async def serve(engine: Engine, socket: str, report: Report) -> None:
             await stopping.wait()
             nursery.cancel_scope.cancel()
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(socket)
+        _close_door(socket)
         listener.close()
+
+
+def _close_door(socket: str) -> None:
+    Path(socket).unlink(missing_ok=True)
 
 
 def door(socket: str) -> sockets.socket:

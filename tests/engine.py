@@ -70,9 +70,7 @@ class Engine:
             raise AssertionError(self.story(done))
         return done
 
-    def raw(
-        self, *args: str | Path, input: bytes = b"", timeout: float = 60
-    ) -> subprocess.CompletedProcess[bytes]:
+    def raw(self, *args: str | Path, input: bytes = b"", timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
         """As `cli`, in bytes."""
         command = [*CLI, *map(str, args)]
         return subprocess.run(
@@ -89,9 +87,7 @@ class Engine:
         """The command in the background, its streams as pipes unless `options` say otherwise. The test waits
         for it."""
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            [*CLI, *map(str, args)], env=self.env, cwd=self.base, **{**streams, **options}
-        )
+        return subprocess.Popen([*CLI, *map(str, args)], env=self.env, cwd=self.base, **{**streams, **options})
 
     def json(self, verb: str, *args: str | Path) -> Any:
         """What a listing verb says with `--format json`."""
@@ -126,9 +122,7 @@ class Engine:
 
     def delete(self) -> None:
         # rmtree walks into a bind mount, and the lower layer of a `host:` container is this machine's root.
-        below = [
-            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {self.base}" in line
-        ]
+        below = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {self.base}" in line]
         assert not below, "mounts are left, so nothing is deleted:\n" + "\n".join(below)
         shutil.rmtree(self.base)
 

@@ -41,9 +41,7 @@ def test_the_import_contract_holds() -> None:
     tool = Path(sys.executable).with_name("lint-imports")
     if not tool.exists():
         pytest.skip("import-linter is not installed: sh setup.sh dev")
-    done = subprocess.run(
-        [tool, "--no-cache", "--no-logo"], cwd=TOP, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([tool, "--no-cache", "--no-logo"], cwd=TOP, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -110,9 +108,7 @@ def test_no_file_hides_a_second_noun() -> None:
 
 def test_there_is_no_utils() -> None:
     nameless = {"util", "utils", "helpers", "helper", "common", "misc"}
-    assert not [
-        name(path) for path in sources("asyncrt", "shimd") if {path.stem, path.parent.name} & nameless
-    ]
+    assert not [name(path) for path in sources("asyncrt", "shimd") if {path.stem, path.parent.name} & nameless]
 
 
 @pytest.mark.parametrize("path", ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE"])

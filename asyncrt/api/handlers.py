@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import time
@@ -15,7 +16,7 @@ from asyncrt.engine import attach, ending, execute, remove, stop
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.start import Streams, start
-from asyncrt.errors import AsyncrtError, BadRequest
+from asyncrt.errors import AsyncrtError, BadRequest, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
 
@@ -143,6 +144,9 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
             await item(progress("ended", await ending.wait(engine, container.id)))
 
     try:
+        if request.count > 1 or request.attach:  # so that who loses us in the middle knows whom to ask a successor for
+            for container in containers:
+                await item(progress("created", container))
         await _side_by_side(one, containers)
     except BaseException:
         for container in containers:  # the client left, or the one start failed: what never ran is taken back
@@ -155,7 +159,7 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
 async def _discard(engine: Engine, id: str) -> None:
     container = engine.table.get(id)
     if container is not None and container.started_ns == 0 and id not in engine.removing:
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), contextlib.suppress(Unavailable):
             await remove.remove(engine, id, force=True)
 
 
@@ -200,7 +204,12 @@ async def wait(engine: Engine, request: p.Wait, item: Send) -> list[p.Progress]:
     answers: dict[str, p.Progress] = {}
 
     async def one(id: str) -> None:
-        answers[id] = progress("ended", await ending.wait(engine, id))
+        try:
+            answers[id] = progress("ended", await ending.wait(engine, id))
+        except AsyncrtError as error:
+            if len(ids) == 1:
+                raise
+            answers[id] = p.Progress("failed", id, id[:12], error=error.to_dict())
         await item(answers[id])
 
     if len(ids) == 1:
@@ -271,5 +280,3 @@ async def exec_(engine: Engine, request: p.Exec, fds: list[int], item: Send) -> 
     record = await execution.ended.wait()
     engine.note("exec_die", container, exec=execution.id, code=record.code)
     return Exit(**{name: getattr(record, name) for name in Exit.__struct_fields__})
-
-

@@ -5,11 +5,11 @@ Only root gets in: the socket lies in a 0700 directory and SO_PEERCRED is asked 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -43,10 +43,10 @@ def listen(path: str) -> socket.socket:
     """The bound and listening socket. OSError as bind(2) has it: ENAMETOOLONG beyond 107 bytes, EADDRINUSE."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # a predecessor's; the lock on the state directory says that it is dead
+        if Path(path).is_socket():  # a predecessor's; the lock on the state directory says that it is dead
+            Path(path).unlink()
         listener.bind(path)
-        os.chmod(path, 0o600)
+        Path(path).chmod(0o600)
         listener.listen(BACKLOG)
     except BaseException:
         listener.close()
@@ -129,7 +129,7 @@ class Connection:
             answer = Failure(call.id, error.to_dict())
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 # one client's surprise must not end the supervisor
             _log.exception("a request failed in a way that nobody foresaw", request=type(call.request).__name__)
             foreseen = AsyncrtError("serve", type(call.request).__name__, f"{type(error).__name__}: {error}")
             answer = Failure(call.id, foreseen.to_dict())

@@ -33,7 +33,7 @@ def connect(places: Places, timeout: float | None = None) -> Client:
     if client is not None:
         return client
     deadline = time.monotonic() + DEADLINE
-    start(places, deadline)
+    winner = start(places, deadline)
     pause = 0.005
     while True:
         client = knock(places, timeout)
@@ -42,7 +42,10 @@ def connect(places: Places, timeout: float | None = None) -> Client:
         if time.monotonic() > deadline:
             cause = f"it runs, but nobody listens at {places.socket} after {DEADLINE:.0f} s"
             raise Unavailable(_DEED, _SUBJECT, cause, f"see {places.log}")
-        # The daemon that won the lock may still be on its way to listen().
+        # The daemon that won the lock may still be on its way to listen(); or it failed, and its reason went to
+        # another command: then we hear it from one of our own.
+        if winner and not _alive(winner):
+            winner = start(places, deadline)
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
 
@@ -84,9 +87,18 @@ def environment() -> dict[str, str]:
     return ours
 
 
-def start(places: Places, deadline: float) -> None:
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def start(places: Places, deadline: float) -> int:
     """Start a supervisor in a session of its own and wait until it is ready (`deadline`: time.monotonic()).
 
+    The pid of the one that runs now, ours or one that was faster; 0 if it does not say.
     Says so once on stderr. Raises Unavailable with the daemon's own line, or with the tail of its log.
     """
     import subprocess
@@ -122,6 +134,7 @@ def start(places: Places, deadline: float) -> None:
         say(f"started the supervisor (pid {rest})")
     elif word != "running":
         _fail(places, line)
+    return int(rest) if rest.isdecimal() else 0
 
 
 def _reap(process: object) -> None:

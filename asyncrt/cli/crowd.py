@@ -292,9 +292,7 @@ class Crowd:
         for member in self.members.values():
             if not member.started and member.code < 0:
                 error = AsyncrtError("start", member.name, cause, "see: asyncrt ps -a")
-                self._step(
-                    Progress("failed", member.id, member.name, member.index, error=error.to_dict()), []
-                )
+                self._step(Progress("failed", member.id, member.name, member.index, error=error.to_dict()), [])
 
     def _clean_up(self) -> None:
         ids = tuple(self.members)

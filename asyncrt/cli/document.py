@@ -94,10 +94,7 @@ def status(container: Container, now_ns: int) -> str:
 
 def _options(container: Container) -> dict[str, Any]:
     """With the defaults written out, so that a reader need not know them."""
-    return {
-        name: msgspec.to_builtins(getattr(container.options, name))
-        for name in container.options.__struct_fields__
-    }
+    return {name: msgspec.to_builtins(getattr(container.options, name)) for name in container.options.__struct_fields__}
 
 
 def _exit(record: Exit | None) -> dict[str, Any] | None:

@@ -27,9 +27,7 @@ def _put(found: dict[str, str], text: str, ours: Mapping[str, str], flag: str, p
     if not name or "\0" in text:
         raise BadRequest("read", flag, f'{where}"{text}" has no name', "write it as NAME=VALUE")
     if place and any(space in name for space in " \t"):
-        raise BadRequest(
-            "read", flag, f'{where}the name "{name}" has a blank in it', "write it as NAME=VALUE"
-        )
+        raise BadRequest("read", flag, f'{where}the name "{name}" has a blank in it', "write it as NAME=VALUE")
     if equals:
         found[name] = value
     elif name in ours:

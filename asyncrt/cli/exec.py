@@ -61,9 +61,7 @@ def _attached(client: Client, ref: str, options: ExecOptions, pumps: Pumps, inte
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         stdin = (pumps.input(0) if os.isatty(0) else 0) if interactive else null
-        outputs = [
-            pumps.output(name, fd) if os.isatty(fd) else fd for name, fd in (("stdout", 1), ("stderr", 2))
-        ]
+        outputs = [pumps.output(name, fd) if os.isatty(fd) else fd for name, fd in (("stdout", 1), ("stderr", 2))]
         answer = client.call(Exec(ref, options), [stdin, *outputs])
     finally:
         os.close(null)

@@ -124,6 +124,7 @@ class _Watch:
         poll = select.poll()
         poll.register(pumps, select.POLLIN)
         poll.register(client, select.POLLIN)
+        woken = False
         try:
             while True:
                 for value, _ in answer.ready():
@@ -131,11 +132,10 @@ class _Watch:
                 if answer.done:
                     self._conclude(answer.result())
                     return
-                for fd, _ in poll.poll():
-                    if fd == pumps.fileno():
-                        pumps.woken()
-                    else:
-                        client.receive(0)
+                if woken:  # after what was heard: whoever leaves now can say which container goes on
+                    pumps.woken()
+                woken = pumps.fileno() in (fd for fd, _ in poll.poll())
+                client.receive(0)
         except Unavailable:
             raise
         except AsyncrtError:

@@ -22,9 +22,7 @@ _STDERR = 2
 class Live:
     """draw() as often as you like, above() for other words on the terminal, finish() once."""
 
-    def __init__(
-        self, title: str, environment: Mapping[str, str], quiet: bool = False, still: bool = False
-    ) -> None:
+    def __init__(self, title: str, environment: Mapping[str, str], quiet: bool = False, still: bool = False) -> None:
         """`quiet`: no picture without a terminal. `still`: none at all."""
         self.tty = os.isatty(_STDERR) and environment.get("TERM", "dumb") != "dumb" and not still
         self.silent = quiet and not self.tty

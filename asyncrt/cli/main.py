@@ -119,9 +119,7 @@ def _count(name: str, verb: Verb, words: Words) -> None:
         raise BadRequest(name, "", "too few words", f"usage: asyncrt {verb.usage}", verb.failure)
     if 0 <= verb.most < have:
         extra = plain(words.rest[verb.most])
-        raise BadRequest(
-            name, f'"{extra}"', "one word too many", f"usage: asyncrt {verb.usage}", verb.failure
-        )
+        raise BadRequest(name, f'"{extra}"', "one word too many", f"usage: asyncrt {verb.usage}", verb.failure)
 
 
 def _with_code(error: AsyncrtError, code: int) -> AsyncrtError:

@@ -35,7 +35,7 @@ FLAGS = (
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _CPUSET = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?")
-MOST = 100_000  # containers of one request; the pid space ends at 4 million, patience earlier
+MOST = 10_000  # containers of one request: the supervisor's own limit, said before it is asked
 
 
 def options(words: Words) -> Options:
@@ -101,9 +101,7 @@ def user(words: Words) -> str:
     text = words.one("user")
     parts = text.split(":")
     if words.given("user") and (not parts[0] or len(parts) > 2 or not parts[-1]):
-        raise BadRequest(
-            "read", "--user", f'"{text}" is no user', "write it as NAME, UID, NAME:GROUP or UID:GID"
-        )
+        raise BadRequest("read", "--user", f'"{text}" is no user', "write it as NAME, UID, NAME:GROUP or UID:GID")
     return text
 
 

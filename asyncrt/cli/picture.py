@@ -69,9 +69,7 @@ def block(title: str, counts: Counts, width: int, style: Style) -> list[str]:
 def bar(counts: Counts, width: int, style: Style) -> str:
     """Ended, running, failed and what is to come, in proportion; together exactly `width` columns."""
     signs = (
-        {"ended": "━", "running": "━", "failed": "━"}
-        if style.colour
-        else {"ended": "═", "running": "━", "failed": "▒"}
+        {"ended": "━", "running": "━", "failed": "━"} if style.colour else {"ended": "═", "running": "━", "failed": "▒"}
     )
     rest = "─"
     if not style.unicode:

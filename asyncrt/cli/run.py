@@ -79,9 +79,7 @@ def _tell(step: Progress, live: Live, failures: dict[int, int]) -> None:
     if step.step == "started":
         live.above(1, f"{step.id}\n".encode())
     elif step.step == "failed":
-        error = (
-            from_dict(step.error) if step.error else AsyncrtError("start", step.name, "no reason was given")
-        )
+        error = from_dict(step.error) if step.error else AsyncrtError("start", step.name, "no reason was given")
         live.say(str(error))
         failures[step.index] = error.code
 

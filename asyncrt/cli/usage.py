@@ -45,8 +45,6 @@ def of_verb(name: str, verb: Verb) -> str:
 
 def _table(flags: Sequence[Flag]) -> list[str]:
     shown = [flag for flag in flags if flag.about]
-    left = [
-        f"{f'-{flag.short},' if flag.short else '':<4}--{flag.long} {flag.value}".rstrip() for flag in shown
-    ]
+    left = [f"{f'-{flag.short},' if flag.short else '':<4}--{flag.long} {flag.value}".rstrip() for flag in shown]
     width = max(map(len, left), default=0) + 2
     return [f"  {words:<{width}}{flag.about}" for words, flag in zip(left, shown, strict=True)]

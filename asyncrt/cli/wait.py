@@ -19,11 +19,7 @@ def _wait(words: Words, places: Places) -> int:
             if progress.exit is not None:
                 print(progress.exit.code)
             else:
-                say(
-                    str(from_dict(progress.error))
-                    if progress.error
-                    else f"wait for {progress.name}: it never ran"
-                )
+                say(str(from_dict(progress.error)) if progress.error else f"wait for {progress.name}: it never ran")
                 code = 1
     return code
 

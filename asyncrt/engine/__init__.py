@@ -2,7 +2,7 @@
 
     engine     what every use case needs, built once by the daemon
     table      the containers in memory, found by id, prefix or name
-    create, start, ending, remove, stop, execute, streams
+    create, start, ending, remove, stop, execute, attach
                a use case each; `ending` also is the keeper of the tasks
     recovery   a new supervisor finds what its predecessor left
     events     what happened, for those who listen

@@ -37,9 +37,7 @@ def _read(flag: str, wished: Sequence[str]) -> set[str]:
         if name != _ALL and not name.startswith("CAP_"):
             name = f"CAP_{name}"
         if name != _ALL and name not in NUMBER_OF:
-            raise BadRequest(
-                "read", flag, f'"{wish}" is no capability', "capabilities(7) lists them; ALL is all"
-            )
+            raise BadRequest("read", flag, f'"{wish}" is no capability', "capabilities(7) lists them; ALL is all")
         found.add(name)
     return found
 

@@ -55,6 +55,13 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
     return await trio.to_thread.run_sync(read)
 
 
+def own_env(container: Container) -> list[str]:
+    """What differs in the environments of one request's containers, unless the user asked for something else."""
+    own = [f"HOSTNAME={container.options.hostname or container.id[:12]}", f"ASYNCRT_INDEX={container.index}"]
+    asked = {entry.partition("=")[0] for entry in container.options.env}
+    return [entry for entry in own if entry.partition("=")[0] not in asked]
+
+
 async def create(engine: Engine, options: Options, count: int, recipe: Recipe) -> list[Container]:
     """`count` containers in state created, all or none. Conflict for a name in use, StorageFailed for the disk."""
     if not 1 <= count <= MOST_AT_ONCE:

@@ -14,9 +14,9 @@ from shimd.spec.config import Mount, Namespace
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WORKDIR = "/"
 
-# Docker's fourteen without CAP_MKNOD: there the device cgroup denies what a new node could open. Ours comes
-# with the runtime's issue; until then `mknod /dev/x b 8 0` would be the machine's disk. `--cap-add MKNOD`
-# is the user's word.
+# Docker's fourteen without CAP_MKNOD. On cgroup v1 the parent's device rules deny what a new node could open
+# (supervisor/cgroups.py), but on v2 nothing does until the runtime issue brings its eBPF rules: there
+# `mknod /dev/x b 8 0` would be the machine's disk. `--cap-add MKNOD` is the user's word.
 CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",

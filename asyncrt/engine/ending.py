@@ -10,15 +10,19 @@ import structlog
 import trio
 
 from asyncrt.engine.engine import Engine
-from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject
+from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable
 from asyncrt.model.container import Container, Exit
 from asyncrt.supervisor import line as lines
 from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.task import Task
-from shimd.wire.messages import ExitRecord, Standing, Started, WireError, unpack_record
+from shimd.wire.messages import VERSION, ExitRecord, Standing, Started, WireError, unpack_record
 
 KILLED = 128 + 9
 _log = structlog.get_logger("asyncrt.engine.ending")
+
+
+class UnknownVersion(Unavailable):
+    """A living shim of another version: to take it for dead would kill its container."""
 
 
 class Keeper:
@@ -125,6 +129,8 @@ async def adopt(engine: Engine, id: str, line: Line) -> Standing:
     task = Task(id, line, Keeper(engine))
     engine.nursery.start_soon(task.run)
     standing = await task.query()
+    if standing.version != VERSION:
+        raise UnknownVersion("adopt", id[:12], f"its shim speaks version {standing.version}, we speak {VERSION}")
     container = engine.table.get(id)
     if standing.id != id or container is None:
         line.close()
@@ -147,7 +153,9 @@ async def record_of_dead(engine: Engine, id: str) -> ExitRecord:
     if written is not None:
         return written
     reason = "the shim was killed, and the container with it"
-    return ExitRecord(KILLED, 9, ended_ns=time.time_ns(), lost=reason)
+    container = engine.table.get(id)
+    started_ns = container.started_ns if container is not None else 0
+    return ExitRecord(KILLED, 9, False, started_ns, time.time_ns(), lost=reason)
 
 
 def read_record(engine: Engine, id: str) -> ExitRecord | None:

@@ -53,6 +53,8 @@ class Engine:
         self.table = Table()
         self.tasks: dict[str, Task] = {}
         """Running containers, and those that are being started, by container id."""
+        self.beginning: set[str] = set()
+        """Containers whose start was asked for, until it is over, however it went."""
         self.leaving: dict[str, Task] = {}
         """Shims whose container ended and that have not gone yet: a slow reader, a full disk."""
         self.removing: set[str] = set()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import trio
 
-from asyncrt.engine.create import recipe_for
+from asyncrt.engine.create import own_env, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.policy import exec_process
 from asyncrt.engine.stop import task_of
@@ -28,8 +28,7 @@ async def execute(engine: Engine, container: Container, options: ExecOptions, fd
     recipe = await recipe_for(engine, container.options)
     base = recipe.config.process
     assert base is not None
-    hostname = container.options.hostname or container.id[:12]
-    base = base._replace(env=(*base.env, f"HOSTNAME={hostname}"))
+    base = base._replace(env=(*base.env, *own_env(container)))
 
     def read() -> Process:
         # The container's own root as it is now: its passwd may have changed since it started.

@@ -1,8 +1,8 @@
 """From a wish to an OCI config: what a container may do, decided here and nowhere else.
 
 The config is a template for all containers of one request: their hostname (where none was asked for),
-cgroup, root mounts and environment of their own are added at spawn. Default confinement equals Docker's
-(engine/defaults.py).
+cgroup, root mounts and environment of their own are added at spawn. Default confinement is Docker's
+(engine/defaults.py) but for its seccomp profile and CAP_MKNOD, which come with the runtime issue.
 
     config = config_for(options, parse(options.image), root, state)
 
@@ -31,9 +31,7 @@ def config_for(options: Options, source: Source, root: Path, state: Path) -> Con
     is empty if none was asked for (spawn takes the first 12 digits of the id).
     """
     if options.hostname and not _HOSTNAME.fullmatch(options.hostname):
-        raise BadRequest(
-            "read", "--hostname", f'"{options.hostname}" is no host name', "letters, digits, - and ."
-        )
+        raise BadRequest("read", "--hostname", f'"{options.hostname}" is no host name', "letters, digits, - and .")
     return Config(
         OCI_VERSION,
         Root("rootfs", readonly=options.read_only),
@@ -61,9 +59,7 @@ def _process(options: Options, source: Source) -> Process:
     )
 
 
-def exec_process(
-    options: ExecOptions, base: Process, root: int | str, asked_env: Sequence[str] = ()
-) -> Process:
+def exec_process(options: ExecOptions, base: Process, root: int | str, asked_env: Sequence[str] = ()) -> Process:
     """The process of an exec in a container whose own is `base`; what is not asked for is as there.
 
     `root` is the container's root, an fd or a path (it is hostile: see users). `asked_env` is what the

@@ -54,6 +54,8 @@ async def _find(engine: Engine, container: Container) -> None:
         try:
             await ending.adopt(engine, container.id, await lines.connect(path))
             return
+        except ending.UnknownVersion:
+            raise  # no start-up then: the version that made it can stop it
         except (OSError, AsyncrtError) as error:
             _log.info("no living shim", container=container.id, reason=str(error))
     if container.state == "stopped":

@@ -1,4 +1,7 @@
-"""Remove: end it if it runs, let the shim go, then directories, then the record. A second try goes on where one broke."""
+"""Remove: end it if it runs, let the shim go, then directories, then the record.
+
+A second try goes on where one broke off.
+"""
 
 from __future__ import annotations
 

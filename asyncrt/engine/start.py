@@ -15,10 +15,10 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from asyncrt.engine.create import Recipe, recipe_for
+from asyncrt.engine.create import Recipe, own_env, recipe_for
 from asyncrt.engine.ending import Keeper
 from asyncrt.engine.engine import Engine
-from asyncrt.errors import AsyncrtError, Conflict, StartFailed
+from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, StartFailed
 from asyncrt.model.container import Container
 from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.task import Task
@@ -43,38 +43,56 @@ async def start(
     Conflict if it runs; StartFailed (code 125 to 127) with everything undone: the container is as before, with the
     reason in `error`.
     """
+    if container.id in engine.beginning:
+        raise Conflict("start", container.name, "it is being started already")
     if container.id in engine.tasks or container.state not in ("created", "stopped"):
         raise Conflict("start", container.name, f"it is {container.state}")
-    task = await _begin(engine, container, asked_ns, recipe, streams)
+    engine.beginning.add(container.id)
     try:
-        with trio.fail_after(START_SECONDS):
-            await task.started.wait()
-    except trio.TooSlowError:
-        task.line.close()
-        raise StartFailed("start", container.name, f"no answer for {START_SECONDS:.0f} s") from None
+        return await _start(engine, container, asked_ns, recipe, streams)
+    finally:
+        engine.beginning.discard(container.id)
+
+
+async def _start(
+    engine: Engine, container: Container, asked_ns: int, recipe: Recipe | None, streams: Streams | None
+) -> Container:
+    recipe = recipe or await recipe_for(engine, container.options)
+    try:
+        async with engine.zygote.plan(recipe.packed):
+            task = await _begin(engine, container, asked_ns, recipe, streams)
+            with trio.move_on_after(START_SECONDS) as patience:
+                await task.started.wait()
+            if patience.cancelled_caught:
+                task.line.close()
+                raise StartFailed("start", container.name, f"no answer for {START_SECONDS:.0f} s")
     except AsyncrtError as error:
         known = engine.table.get(container.id)
         if known is not None:
-            engine.record(_with_error(known, str(error)), "start_failed", code=error.code)
+            failed = msgspec.structs.replace(known, error=str(error), pid=0, shim_pid=0)
+            engine.record(failed, "start_failed", code=error.code)
         raise
     return engine.table.get(container.id) or engine.departed.get(container.id) or container
 
 
-async def _begin(
-    engine: Engine, container: Container, asked_ns: int, recipe: Recipe | None, streams: Streams | None
-) -> Task:
+async def _begin(engine: Engine, container: Container, asked_ns: int, recipe: Recipe, streams: Streams | None) -> Task:
     """Send the spawn when there is room for one more; the limiter's token goes back when it runs or failed."""
-    recipe = recipe or await recipe_for(engine, container.options)
-    await engine.zygote.template(recipe.packed)
     await engine.starting.acquire_on_behalf_of(container.id)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     keeper = Keeper(engine, asked_ns, container.id)
+    if container.id not in engine.table or container.id in engine.removing:
+        keeper.give_place_back()
+        raise NoSuchObject("start", container.name, "it was removed")
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        keeper.give_place_back()
+        raise StartFailed("start", container.name, (error.strerror or str(error)).lower()) from error
     task = Task(container.id, Line(ours), keeper)
     fds = [theirs.fileno()]
     trees: list[str] = []
     try:
-        if container.state == "stopped":  # the last run's record would be taken for this one's after a crash
-            (engine.directories.of(container.id) / "exit").unlink(missing_ok=True)
+        # The last try's record would be taken for this one's after a crash.
+        (engine.directories.of(container.id) / "exit").unlink(missing_ok=True)
         for path, recursive in recipe.foreign:
             fds.append(engine.trees.open(path, recursive))
             trees.append(path)
@@ -98,22 +116,14 @@ async def _begin(
 
 
 def _spawn(engine: Engine, container: Container, recipe: Recipe, trees: list[str]) -> Spawn:
-    short = container.id[:12]
-    hostname = container.options.hostname or short
-    env = [f"HOSTNAME={hostname}", f"ASYNCRT_INDEX={container.index}"]
-    asked = {entry.partition("=")[0] for entry in container.options.env}
     return Spawn(
         container.id,
         recipe.packed.key,
-        hostname,
-        [entry for entry in env if entry.partition("=")[0] not in asked],
+        container.options.hostname or container.id[:12],
+        own_env(container),
         [engine.directories.snapshots.mount(container.id, recipe.source, container.options.read_only)],
         engine.cgroups.of(container.id),
         str(engine.directories.of(container.id)),
         trees,
         time.monotonic_ns(),
     )
-
-
-def _with_error(container: Container, error: str) -> Container:
-    return msgspec.structs.replace(container, state="created", error=error, pid=0, shim_pid=0)

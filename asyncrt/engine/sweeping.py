@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from asyncrt.errors import StorageFailed
+from asyncrt.errors import StorageFailed, Unavailable
 from asyncrt.snapshots.overlay import Overlay
 from asyncrt.snapshots.removal import remove_tree
 from asyncrt.snapshots.sources import Source
@@ -36,11 +36,11 @@ class Directories:
         made: list[str] = []
         try:
             for id in ids:
-                os.mkdir(self.of(id), 0o700)
+                self.of(id).mkdir(0o700)
                 made.append(id)
         except OSError as error:
             for id in made:
-                os.rmdir(self.of(id))
+                self.of(id).rmdir()
             self.snapshots.remove(ids)
             raise StorageFailed("create", str(self.of(id)), (error.strerror or "").lower()) from error
         return mounts
@@ -71,25 +71,39 @@ class Sweeper:
         self._directories = directories
         self._waiting: list[tuple[str, Promise[None]]] = []
         self._wake = trio.Event()
+        self._closed = False
 
     async def remove(self, id: str) -> None:
-        """Done when it is gone; StorageFailed."""
+        """Done when it is gone; StorageFailed. Unavailable when the supervisor stops: the next one removes it."""
+        if self._closed:
+            raise _stopping(id)
         promise: Promise[None] = Promise()
         self._waiting.append((id, promise))
         self._wake.set()
         await promise.wait()
 
     async def run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            batch, self._waiting = self._waiting, []
+        """Serve until cancelled; whoever waits then is told."""
+        batch: list[tuple[str, Promise[None]]] = []
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                batch, self._waiting = self._waiting, []
+                await self._remove(batch)
+        finally:
+            self._closed = True
+            for id, promise in batch + self._waiting:
+                promise.fail(_stopping(id))
+
+    async def _remove(self, batch: list[tuple[str, Promise[None]]]) -> None:
+        with trio.CancelScope(shield=True):
             try:
                 await trio.to_thread.run_sync(self._directories.remove, [id for id, _ in batch])
             except StorageFailed:
                 await self._one_by_one(batch)
-            for _, promise in batch:
-                promise.set(None)
+        for _, promise in batch:
+            promise.set(None)
 
     async def _one_by_one(self, batch: list[tuple[str, Promise[None]]]) -> None:
         """One is at fault: only its caller hears of it."""
@@ -98,3 +112,7 @@ class Sweeper:
                 await trio.to_thread.run_sync(self._directories.remove, [id])
             except StorageFailed as error:
                 promise.fail(error)
+
+
+def _stopping(id: str) -> Unavailable:
+    return Unavailable("remove", id[:12], "the supervisor is stopping", "the next one finishes it; try again")

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from asyncrt.errors import BadRequest, Conflict, NoSuchObject
 from asyncrt.model.container import Container
 
-_MOODS = "amber brisk calm deft eager frank gentle hardy keen lucid merry nimble plain quick rapid sunny tidy vivid".split()
-_THINGS = "anchor beacon cedar delta ember falcon garnet harbor islet juniper kelp lagoon meadow nettle otter pebble".split()
+_MOODS = ("amber", "brisk", "calm", "deft", "eager", "frank", "gentle", "hardy", "keen", "lucid", "merry", "nimble")
+_THINGS = ("anchor", "beacon", "cedar", "delta", "ember", "falcon", "garnet", "harbor", "islet", "juniper", "lagoon")
 
 
 class Table:

@@ -78,9 +78,7 @@ def _account(directory: int, user: str) -> _Account:
             return _Account(name, _entry_id(uid, name), _entry_id(gid, name), _home(home))
     if numeric:
         return _Account("", int(wanted), 0, "/")
-    raise BadRequest(
-        "find user", f'"{user}"', "the image's /etc/passwd has no such entry", "a number needs none"
-    )
+    raise BadRequest("find user", f'"{user}"', "the image's /etc/passwd has no such entry", "a number needs none")
 
 
 def _group(directory: int, group: str) -> int:
@@ -89,9 +87,7 @@ def _group(directory: int, group: str) -> int:
     for name, gid in _fields(directory, "/etc/group", (0, 2)):
         if name == group:
             return _entry_id(gid, name, "/etc/group")
-    raise BadRequest(
-        "find group", f'"{group}"', "the image's /etc/group has no such entry", "a number needs none"
-    )
+    raise BadRequest("find group", f'"{group}"', "the image's /etc/group has no such entry", "a number needs none")
 
 
 def _memberships(directory: int, account: _Account) -> tuple[int, ...]:

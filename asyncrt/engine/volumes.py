@@ -50,9 +50,7 @@ def _target(path: str) -> str:
 def _source(volume: Volume) -> str:
     source = volume.source
     if not source.startswith("/"):
-        raise BadRequest(
-            "mount volume", source, "the source is no absolute path", "named volumes are to come"
-        )
+        raise BadRequest("mount volume", source, "the source is no absolute path", "named volumes are to come")
     try:
         Path(source).stat()
     except FileNotFoundError:

@@ -71,9 +71,7 @@ class Store:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(
-                "PRAGMA wal_autocheckpoint = 0"
-            )  # it would fsync inside a commit; see housekeep()
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # it would fsync inside a commit; see housekeep()
             schema.migrate(connection, path)
         except sqlite3.Error as error:
             connection.close()
@@ -114,8 +112,7 @@ class Store:
         The first may have a number above seq + 1: those between were trimmed.
         """
         rows = self._read(
-            "SELECT seq, time_ns, action, id, name, attributes FROM events"
-            " WHERE seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, time_ns, action, id, name, attributes FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
             (seq, limit),
         )
         try:
@@ -163,9 +160,7 @@ class Store:
             OverflowError,
         ) as error:  # a surrogate in a string, 65 bits in a number
             self._abandon()
-            raise StorageFailed(
-                "write records", str(self.path), f"a value cannot be stored: {error}"
-            ) from error
+            raise StorageFailed("write records", str(self.path), f"a value cannot be stored: {error}") from error
 
     def _abandon(self) -> None:
         # A full disk ends the transaction on its own, other errors do not; a second failure adds nothing.

@@ -57,9 +57,7 @@ class Writer:
     the callers wake; it must not raise. `trouble` is the last error of a change that nobody waited for.
     """
 
-    def __init__(
-        self, store: Store, announce: Announce | None = None, keep_events: int = KEEP_EVENTS
-    ) -> None:
+    def __init__(self, store: Store, announce: Announce | None = None, keep_events: int = KEEP_EVENTS) -> None:
         self.store = store
         self.trouble: AsyncrtError | None = None
         self._announce = announce
@@ -182,15 +180,12 @@ class Writer:
             self._announce(events)
         return None
 
-    def _fold(
-        self, request: _Request, puts: dict[str, Container], drops: dict[str, None], events: list[Event]
-    ) -> None:
+    def _fold(self, request: _Request, puts: dict[str, Container], drops: dict[str, None], events: list[Event]) -> None:
         """Add a request to what the transaction is to do: of several records of one id the last counts."""
         renamed = [
             change.container.id
             for change in request.changes
-            if isinstance(change, PutContainer)
-            and self._names.renames(change.container.id, change.container.name)
+            if isinstance(change, PutContainer) and self._names.renames(change.container.id, change.container.name)
         ]
         self._names.claim(request.changes)
         # Drops are done before puts: a name that one container gave up is free before another takes it.

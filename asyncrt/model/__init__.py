@@ -1,8 +1,8 @@
 """model: the words that faces, engine and stores share, as frozen values.
 
-    options     what a caller asks for
-    container   the record of one container, its exit record, its timeline
-    events      what happened, with a sequence number
-    protocol    the native API: requests, replies, frames with file descriptors
-    quantities  sizes and counts as people write them (512m, 1.5)
+options     what a caller asks for
+container   the record of one container, its exit record, its timeline
+events      what happened, with a sequence number
+protocol    the native API: requests, replies, frames with file descriptors
+quantities  sizes and counts as people write them (512m, 1.5)
 """

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -58,6 +59,4 @@ class Container(msgspec.Struct, frozen=True):
 
 def durations(timeline: tuple[tuple[str, int], ...]) -> dict[str, int]:
     """Nanoseconds per phase, in order: each phase lasts from the entry before it to its own."""
-    return {
-        phase: end - begin for (_, begin), (phase, end) in zip(timeline, timeline[1:], strict=False)
-    }
+    return {phase: end - begin for (_, begin), (phase, end) in pairwise(timeline)}

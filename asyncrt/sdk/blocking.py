@@ -241,9 +241,7 @@ class Client:
             files.update(zip(typed(names, list[str]), fds, strict=False))
         return files
 
-    def attach(
-        self, ref: str, fds: Sequence[int], stdin: bool = False, stdout: int = 0, stderr: int = 0
-    ) -> None:
+    def attach(self, ref: str, fds: Sequence[int], stdin: bool = False, stdout: int = 0, stderr: int = 0) -> None:
         """Subscribe fds ([stdin] [stdout] [stderr], pipe ends) from these offsets; returns once it is so."""
         self.call(Attach(ref, stdin, stdout, stderr), fds).result()
 

@@ -41,9 +41,7 @@ def parse(reference: str) -> Source:
         return Source("host", "/")
     if colon and kind == "rootfs":
         return Source("rootfs", _directory(reference, path))
-    raise BadRequest(
-        "find image", reference, f'unknown image source "{kind if colon else reference}"', _KNOWN
-    )
+    raise BadRequest("find image", reference, f'unknown image source "{kind if colon else reference}"', _KNOWN)
 
 
 def _directory(reference: str, path: str) -> str:
@@ -63,9 +61,7 @@ def _directory(reference: str, path: str) -> str:
         cause = error.strerror.lower() if isinstance(error, OSError) and error.strerror else str(error)
         raise BadRequest("find image", reference, cause) from error
     if not stat.S_ISDIR(mode):
-        raise BadRequest(
-            "find image", reference, "it is no directory", "unpack the image into a directory first"
-        )
+        raise BadRequest("find image", reference, "it is no directory", "unpack the image into a directory first")
     return resolved
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import signal
 from pathlib import Path
 
 from asyncrt.errors import StorageFailed
@@ -82,13 +81,7 @@ class Cgroups:
         for hierarchy in self.hierarchies:
             directory = hierarchy.mount + self.of(id)
             try:
-                for _ in range(16):  # a fork may be faster than the list
-                    members = cgroups.processes(directory)
-                    for pid in members:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
-                    if not members:
-                        break
+                cgroups.kill(hierarchy, directory)
                 cgroups.remove(directory)
             except OSError as error:
                 left.append(f"cgroup {directory} ({(error.strerror or '').lower()})")

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from shimd.wire.channel import ANCILLARY, close_all, fds_of, rights
-from shimd.wire.messages import MAX_PACKET, Message, decode, encode
+from shimd.wire.messages import MAX_PACKET, Message, WireError, decode, encode
 
 
 class Line:
@@ -18,13 +18,19 @@ class Line:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = trio.socket.from_stdlib_socket(end)
+        self._sending = trio.Lock()  # trio lets one job at a time wait for a socket
 
     async def send(self, message: Message, fds: Sequence[int] = ()) -> None:
         """OSError (EPIPE, ECONNRESET) when the other end is gone; trio.ClosedResourceError when this one is."""
-        await self._socket.sendmsg([encode(message)], rights(fds))
+        packet = encode(message)
+        async with self._sending:
+            await self._socket.sendmsg([packet], rights(fds))
 
     async def receive(self) -> tuple[Message, list[int]] | None:
-        """The next message and its fds, which are the caller's; None when the other end is gone."""
+        """The next message and its fds, which are the caller's; None when the other end is gone or this one closed.
+
+        WireError for a packet that is none of ours.
+        """
         while True:
             try:
                 packet, ancillary, _, _ = await self._socket.recvmsg(MAX_PACKET, ANCILLARY, socket.MSG_CMSG_CLOEXEC)
@@ -32,13 +38,17 @@ class Line:
             except ConnectionResetError:
                 # It left with something of ours unread. The kernel says so once, before what it still had to tell us.
                 continue
-            except OSError:
+            except (OSError, trio.ClosedResourceError):
                 return None
         fds = fds_of(ancillary)
         if not packet:
             close_all(fds)
             return None
-        return decode(packet), fds
+        try:
+            return decode(packet), fds
+        except WireError:
+            close_all(fds)
+            raise
 
     def close(self) -> None:
         self._socket.close()

@@ -126,12 +126,16 @@ class Task:
                 trouble = message.trouble
                 error = Conflict(trouble.deed, trouble.subject, trouble.cause, trouble.hint, trouble.code)
                 self._replies.pop(message.seq, Promise()).fail(error)
+            # An exec that is not known: a predecessor's, or one whose client left before it had begun.
             case ExecStarted():
-                self.execs[message.exec].started.set(message.pid)
+                if (execution := self.execs.get(message.exec)) is not None:
+                    execution.started.set(message.pid)
             case ExecFailed():
-                self.execs.pop(message.exec).started.fail(start_failed(message.trouble, []))
+                if (execution := self.execs.pop(message.exec, None)) is not None:
+                    execution.started.fail(start_failed(message.trouble, []))
             case ExecEnded():
-                self.execs.pop(message.exec).ended.set(message.record)
+                if (execution := self.execs.pop(message.exec, None)) is not None:
+                    execution.ended.set(message.record)
             case _:
                 _log.warning("unexpected message", container=self.id, message=type(message).__name__)
 

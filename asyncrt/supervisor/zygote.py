@@ -6,11 +6,15 @@ their shims need no zygote.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import os
 import socket
 import sys
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +29,7 @@ from asyncrt.supervisor.promise import Promise
 from shimd.linux import processes
 from shimd.spec.config import Config
 from shimd.spec.decode import encode
+from shimd.wire.channel import close_all
 from shimd.wire.messages import VERSION, Forget, Hello, Spawn, Template, TemplateReady, TemplateRefused
 
 MOST_TEMPLATES = 256
@@ -32,10 +37,7 @@ HELLO_SECONDS = 10.0
 RESTART_PAUSE = 0.5  # seconds between a zygote's death and its successor, against a tight loop
 
 # -S: the site module would import a megabyte that no shim needs; -I: nothing of the user's environment.
-_BOOT = (
-    "import sys; sys.path[:0] = {paths!r}; "
-    "from shimd.__main__ import main; sys.exit(main())"
-)
+_BOOT = "import sys; sys.path[:0] = {paths!r}; from shimd.__main__ import main; sys.exit(main())"
 _log = structlog.get_logger("asyncrt.supervisor.zygote")
 
 
@@ -61,18 +63,20 @@ class ZygoteProcess:
         his_tickets, tickets = os.pipe2(os.O_CLOEXEC)
         log = os.open(state / "shims.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        # Numbers from 10 on: dup2 below must not hit a descriptor that is still to be duplicated.
-        given = {null: (0, 1), log: (2,), his_control.fileno(): (900,), his_tickets: (901,), his_spawns.fileno(): (902,)}
-        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for fd, targets in given.items() for target in targets]
+        # From 10 on: a dup2 must not hit a descriptor that is still to be duplicated.
+        given = (null, log, his_control, his_tickets, his_spawns)
+        sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in given]
+        targets = ((0, 0), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5))
+        actions = [(os.POSIX_SPAWN_DUP2, sources[place], number) for place, number in targets]
         paths = [str(Path(module.__file__ or "").parent.parent) for module in (shimd, msgpack)]
-        arguments = [sys.executable, "-I", "-S", "-c", _BOOT.format(paths=paths), "zygote", "900", "901", "902"]
+        arguments = [sys.executable, "-I", "-S", "-c", _BOOT.format(paths=paths), "zygote", "3", "4", "5"]
         arguments += [str(state), *map(str, keep)]
         try:
             self.pid = os.posix_spawn(sys.executable, arguments, {"LC_ALL": "C.UTF-8"}, file_actions=actions)
         finally:
             his_control.close()
             his_spawns.close()
-            for fd in (his_tickets, log, null):
+            for fd in (his_tickets, log, null, *sources):
                 os.close(fd)
         self.control = control
         self.spawns = spawns
@@ -97,6 +101,14 @@ def kill_predecessor(state: Path) -> None:
             os.close(pidfd)
 
 
+class Kept:
+    """A plan that the zygote keeps, and how many starts need it just now."""
+
+    def __init__(self) -> None:
+        self.compiled: Promise[None] = Promise()
+        self.users = 0
+
+
 class Zygote:
     """`run` serves it; spawn() asks for a container."""
 
@@ -107,23 +119,28 @@ class Zygote:
         self._control = Line(process.control)
         self._spawns = Line(process.spawns)
         self._hello: Promise[Hello] = Promise()
-        self._templates: OrderedDict[str, Promise[None]] = OrderedDict()
-        self._configs: dict[str, bytes] = {}
+        self._templates: OrderedDict[str, Kept] = OrderedDict()
         self._spawn_lock = trio.Lock()
 
     @property
     def pid(self) -> int:
+        """0 while a dead one is replaced."""
         return self._process.pid
 
     async def run(self) -> None:
         """Listen to the zygote; when it dies, start another and let those who wait know."""
         while True:
             with trio.move_on_after(HELLO_SECONDS) as patience:
-                await self._listen(patience)
+                async with trio.open_nursery() as life:
+                    life.start_soon(self._send_again)
+                    await self._listen(patience)
+                    life.cancel_scope.cancel()
             reason = "it said nothing" if patience.cancelled_caught else "it died"
-            os.kill(self._process.pid, 9)
-            await trio.to_thread.run_sync(os.waitpid, self._process.pid, 0)
-            _log.error("the zygote is replaced", reason=reason, pid=self._process.pid)
+            pid = self._process.pid
+            os.kill(pid, 9)
+            await trio.to_thread.run_sync(os.waitpid, pid, 0)
+            self._process.pid = 0
+            _log.error("the zygote is replaced", reason=reason, pid=pid)
             self._abandon()
             await trio.sleep(RESTART_PAUSE)
             self._process = ZygoteProcess(self._state, self._keep)
@@ -139,48 +156,84 @@ class Zygote:
                         raise Unavailable("start", "zygote", f"it speaks version {message.version}")
                     self._hello.set(message)
                 case TemplateReady():
-                    self._templates[message.key].set(None)
+                    self._templates[message.key].compiled.set(None)
                 case TemplateRefused():
                     trouble = message.trouble
-                    self._templates[message.key].fail(
+                    self._templates[message.key].compiled.fail(
                         StartFailed(trouble.deed, trouble.subject, trouble.cause, trouble.hint, trouble.code)
                     )
+
+    async def _send_again(self) -> None:
+        """Spawns that came back: each was read by a midwife who was forked before its plan was compiled.
+
+        Where that cannot be done the fds are closed, and the start's own line tells that it failed.
+        """
+        while (received := await self._spawns.receive()) is not None:
+            message, fds = received
+            try:
+                if isinstance(message, Spawn) and message.template in self._templates:
+                    await self.spawn(message, fds)
+            except Unavailable as error:
+                _log.error("a start is lost", error=str(error))
+            finally:
+                close_all(fds)
 
     def _abandon(self) -> None:
         """The zygote is dead: its plans are gone, and so are the lines."""
         gone = Unavailable("start", "container", "the zygote died", "try again")
-        for promise in self._templates.values():
-            promise.fail(gone)
+        for kept in self._templates.values():
+            kept.compiled.fail(gone)
         self._templates.clear()
         self._hello = Promise()
         self._control.close()
         self._spawns.close()
-        os.close(self._process.tickets)
+        if self._process.tickets >= 0:
+            os.close(self._process.tickets)
+            self._process.tickets = -1  # who writes a ticket late must not hit what has the number by then
 
-    async def template(self, packed: PackedConfig) -> None:
-        """Have the plan of a config compiled, once; StartFailed if the config is refused."""
-        key = packed.key
+    @contextlib.asynccontextmanager
+    async def plan(self, packed: PackedConfig) -> AsyncIterator[None]:
+        """Within, the zygote has the plan of a config, compiled once. StartFailed if the config is refused."""
         await self._hello.wait()
-        promise = self._templates.get(key)
-        if promise is None:
-            promise = self._templates[key] = Promise()
-            memfd = os.memfd_create("template", os.MFD_CLOEXEC)
-            try:
-                os.write(memfd, packed.document)
-                await self._control.send(Template(key), [memfd])
-            finally:
-                os.close(memfd)
-            if len(self._templates) > MOST_TEMPLATES:
-                oldest, _ = self._templates.popitem(last=False)
-                await self._control.send(Forget(oldest))
+        kept = self._templates.get(packed.key)
+        if kept is None:
+            kept = self._templates[packed.key] = Kept()
+            kept.users += 1
+            with trio.CancelScope(shield=True):  # whoever else wants this plan waits for the one that we send
+                await self._send_template(packed)
         else:
-            self._templates.move_to_end(key)
-        await promise.wait()
+            kept.users += 1
+            self._templates.move_to_end(packed.key)
+        try:
+            await kept.compiled.wait()
+            yield
+        finally:
+            kept.users -= 1
+
+    async def _send_template(self, packed: PackedConfig) -> None:
+        memfd = os.memfd_create("template", os.MFD_CLOEXEC)
+        try:
+            os.write(memfd, packed.document)
+            await self._control.send(Template(packed.key), [memfd])
+            while len(self._templates) > MOST_TEMPLATES and (key := self._oldest_idle()) is not None:
+                del self._templates[key]
+                await self._control.send(Forget(key))
+        except (OSError, trio.ClosedResourceError):
+            kept = self._templates.pop(packed.key, Kept())
+            kept.compiled.fail(Unavailable("start", "container", "the zygote died", "try again"))
+        finally:
+            os.close(memfd)
+
+    def _oldest_idle(self) -> str | None:
+        """The plan that was not asked for longest, of those that no start needs just now."""
+        return next((key for key, kept in self._templates.items() if kept.users == 0 and kept.compiled.done), None)
 
     async def spawn(self, message: Spawn, fds: list[int]) -> None:
         """Ask for one container; the answer comes on the socket that is fds[0]. Unavailable if the zygote is gone."""
         try:
             async with self._spawn_lock:  # a spawn and its ticket belong together
+                if message.template not in self._templates:
+                    raise BrokenPipeError(errno.EPIPE, "the zygote that was told the plan is gone")
                 await self._spawns.send(message, fds)
                 os.write(self._process.tickets, b".")
         except (OSError, trio.ClosedResourceError) as error:
@@ -189,8 +242,9 @@ class Zygote:
     async def close(self) -> None:
         """End it: it goes when its lines are closed; nobody has to wait longer than a moment."""
         self._abandon()
-        with trio.move_on_after(5, shield=True) as patience:
-            await trio.to_thread.run_sync(os.waitpid, self._process.pid, 0, abandon_on_cancel=True)
-        if patience.cancelled_caught:
-            os.kill(self._process.pid, 9)
+        if self._process.pid:
+            with trio.move_on_after(5, shield=True) as patience:
+                await trio.to_thread.run_sync(os.waitpid, self._process.pid, 0, abandon_on_cancel=True)
+            if patience.cancelled_caught:
+                os.kill(self._process.pid, 9)
         (self._state / "zygote.pid").unlink(missing_ok=True)

@@ -6,14 +6,16 @@ import pytest
 
 from tests import leaks
 from tests.engine import Engine, closed
+from tests.patience import until
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[Engine]:
-    """Its supervisor runs before the first test counts what there is, and goes after the last one did."""
+def house(rootfs: object) -> Iterator[Engine]:
+    """Its supervisor and zygote run before the first test counts what there is, and go after the last one did."""
     before = leaks.snapshot()
     made = Engine()
-    made.cli("info", check=True)
+    made.cli("run", "--rm", f"rootfs:{rootfs}", "true", check=True)
+    until(lambda: not made.ids(), "the first container is removed")
     yield made
     closed(made)
     if left := leaks.settle(before):

@@ -92,7 +92,9 @@ class FakeContainer:
         for copy in copies:
             copy.join()
         code = process.wait()
-        sizes = [(self.place / name).stat().st_size for name in ("stdout", "stderr")]
+        # The test may be over and its directory gone before the last process is.
+        files = [self.place / name for name in ("stdout", "stderr")]
+        sizes = [file.stat().st_size if file.exists() else 0 for file in files]
         died = Exit(
             128 - code if code < 0 else code,
             signal=max(0, -code),
@@ -105,7 +107,12 @@ class FakeContainer:
         self.over.set()
 
     def _copy(self, stream: str, pipe: Any, number: int) -> None:
-        with pipe, (self.place / stream).open("ab") as log, (self.place / "index").open("ab") as index:
+        # A start may still be under way when its test is over and the place is gone.
+        with pipe, contextlib.suppress(FileNotFoundError):
+            self._copy_all(stream, pipe, number)
+
+    def _copy_all(self, stream: str, pipe: Any, number: int) -> None:
+        with (self.place / stream).open("ab") as log, (self.place / "index").open("ab") as index:
             while data := os.read(pipe.fileno(), 65536):
                 with self._lock:
                     log.write(data)

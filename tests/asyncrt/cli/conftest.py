@@ -46,9 +46,7 @@ class Command:
             timeout=30,
             check=False,
         )
-        return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def into(self, stdout: BinaryIO, *words: str) -> subprocess.CompletedProcess[bytes]:
         """With this file as its stdout."""

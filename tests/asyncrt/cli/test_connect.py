@@ -121,7 +121,5 @@ def test_a_supervisor_is_found_from_any_directory(alone: Command, tmp_path: Path
     script = "from asyncrt.cli.connect import environment; print(environment()['PYTHONPATH'])"
     shell = f'{alone.argv[0]} -c "{script}"'
     env = {**alone.env, "PYTHONPATH": "."}
-    shown = subprocess.run(
-        ["sh", "-c", shell], cwd=PROJECT, env=env, capture_output=True, text=True, check=True
-    )
+    shown = subprocess.run(["sh", "-c", shell], cwd=PROJECT, env=env, capture_output=True, text=True, check=True)
     assert shown.stdout.split(":")[0] == str(PROJECT)

@@ -105,9 +105,7 @@ def test_the_third_interrupt_leaves(asyncrt: Command, fake: FakeSupervisor, unti
     )
 
 
-def test_a_closed_stdout_ends_the_command_and_not_the_container(
-    asyncrt: Command, fake: FakeSupervisor
-) -> None:
+def test_a_closed_stdout_ends_the_command_and_not_the_container(asyncrt: Command, fake: FakeSupervisor) -> None:
     with asyncrt.popen("run", "host:", "sh", "-c", "while :; do echo y; sleep 0.01; done") as process:
         assert process.stdout
         process.stdout.readline()
@@ -123,9 +121,7 @@ def test_a_full_disk_is_said_and_the_container_ends_as_it_would(asyncrt: Command
         assert (done.returncode, done.stderr) == (code, b"asyncrt: write stdout: no space left on device\n")
 
 
-def test_a_supervisor_that_dies_costs_neither_output_nor_exit_code(
-    asyncrt: Command, fake: FakeSupervisor
-) -> None:
+def test_a_supervisor_that_dies_costs_neither_output_nor_exit_code(asyncrt: Command, fake: FakeSupervisor) -> None:
     with asyncrt.popen("run", "host:", "sh", "-c", "echo one; sleep 0.5; echo two; exit 9") as process:
         assert process.stdout
         assert process.stdout.readline() == b"one\n"
@@ -134,9 +130,7 @@ def test_a_supervisor_that_dies_costs_neither_output_nor_exit_code(
     assert (process.returncode, out, err) == (9, b"two\n", b"")
 
 
-def test_pipes_that_were_lost_with_the_supervisor_are_made_good(
-    asyncrt: Command, fake: FakeSupervisor
-) -> None:
+def test_pipes_that_were_lost_with_the_supervisor_are_made_good(asyncrt: Command, fake: FakeSupervisor) -> None:
     fake.lose_attach = 1
     fake.before["wait"] = lambda: (fake.before.clear(), fake.vanish())[1]
     done = asyncrt("run", "host:", "sh", "-c", "echo one; echo err >&2; sleep 0.3; exit 9")
@@ -271,7 +265,5 @@ def test_closed_standard_streams_do_not_mix(asyncrt: Command) -> None:
     words = " ".join(["run", "host:", "sh", "-c", "'echo out; exit 3'"])
     for closed in ("<&-", "2>&-", "<&- 2>&-"):
         shell = f"{' '.join(asyncrt.argv)} {words} {closed}"
-        done = subprocess.run(
-            ["sh", "-c", shell], env=asyncrt.env, capture_output=True, timeout=20, check=False
-        )
+        done = subprocess.run(["sh", "-c", shell], env=asyncrt.env, capture_output=True, timeout=20, check=False)
         assert (done.returncode, done.stdout) == (3, b"out\n")

@@ -202,9 +202,7 @@ def test_interrupted_while_waiting(asyncrt: Command, fake: FakeSupervisor, until
 
 
 def test_without_root_it_says_so(asyncrt: Command, fake: FakeSupervisor) -> None:
-    script = (
-        "import os; os.geteuid = lambda: 1000; from asyncrt.cli.main import main; raise SystemExit(main())"
-    )
+    script = "import os; os.geteuid = lambda: 1000; from asyncrt.cli.main import main; raise SystemExit(main())"
     asyncrt.argv = [asyncrt.argv[0], "-c", script]
     for words, code in ((["ps"], 1), (["run", "host:", "true"], 125), (["daemon"], 1)):
         done = asyncrt(*words)

@@ -49,7 +49,8 @@ def test_programs_that_cannot_run(shared: Engine, image: str, program: str, code
         done = shared.cli("run", *mode, image, program)
         assert done.returncode == code, shared.story(done)
         assert done.stdout == ""
-        assert done.stderr.splitlines() in ([f"asyncrt: {cause}"], [f"asyncrt: {cause} (is it on the container's PATH?)"])
+        (line,) = done.stderr.splitlines()
+        assert line.removesuffix(" (is it on the container's PATH?)") == f"asyncrt: {cause}"
     assert shared.ids() == [], "a container that never ran is taken back"
 
 
@@ -159,7 +160,8 @@ def test_a_signal_reaches_a_container_in_the_foreground(shared: Engine, image: s
 
 
 def test_the_record_of_an_end(shared: Engine, image: str) -> None:
-    shared.cli("run", "--name", "known", image, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 12345; echo 123 >&2")
+    script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo 12345; echo 123 >&2"
+    shared.cli("run", "--name", "known", image, "sh", "-c", script, check=True)
     record = shared.inspect("known")
     ended = record["exit"]
     assert (ended["stdout_bytes"], ended["stderr_bytes"]) == (6, 4)

@@ -49,9 +49,7 @@ def test_swap_accounting_is_read_from_the_cgroups(tmp_path: Path, monkeypatch: p
 def test_cpus_are_a_quota_of_dockers_period() -> None:
     assert resources(cpus=0.5).cpu == Cpu(quota=50_000, period=100_000)
     assert resources(cpus=0.01).cpu == Cpu(quota=1_000, period=100_000)
-    assert resources(cpus=float(CPUS), cpuset_cpus="0").cpu == Cpu(
-        quota=CPUS * 100_000, period=100_000, cpus="0"
-    )
+    assert resources(cpus=float(CPUS), cpuset_cpus="0").cpu == Cpu(quota=CPUS * 100_000, period=100_000, cpus="0")
     assert resources(cpuset_cpus=f"0-{CPUS - 1}").cpu == Cpu(cpus=f"0-{CPUS - 1}")
     assert resources(pids_limit=7).pids == Pids(7)
 

@@ -171,9 +171,7 @@ def test_an_exec_is_as_the_container_where_nothing_else_is_asked(source: Source)
 
 
 def test_an_exec_has_its_own_environment_and_directory(source: Source) -> None:
-    made = exec_process(
-        ExecOptions(("ls",), env=("A=2", "B=3"), workdir="/tmp"), process(source, env=("A=1",)), 0
-    )
+    made = exec_process(ExecOptions(("ls",), env=("A=2", "B=3"), workdir="/tmp"), process(source, env=("A=1",)), 0)
     assert made.env == (PATH, "HOME=/root", "A=2", "B=3")
     assert made.cwd == "/tmp"
 

@@ -109,9 +109,7 @@ def test_each_version_is_led_to_the_newest(tmp_path: Path, monkeypatch: pytest.M
 def test_a_damaged_file_is_refused_with_the_mend(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.db"
     path.write_bytes(content)
-    with pytest.raises(
-        StorageFailed, match=r"open records .*m\.db: the file .*\(move it and its -wal file away"
-    ):
+    with pytest.raises(StorageFailed, match=r"open records .*m\.db: the file .*\(move it and its -wal file away"):
         Store.open(path)
     assert path.read_bytes() == content
 

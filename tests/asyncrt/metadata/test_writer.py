@@ -67,9 +67,7 @@ async def test_a_burst_shares_transactions(tmp_path: Path, monkeypatch: pytest.M
     async with open_writer(tmp_path / "m.db", announced.extend) as writer:
         async with trio.open_nursery() as nursery:
             for n in range(300):
-                nursery.start_soon(
-                    writer.commit, [PutContainer(record(str(n))), AppendEvent("create", str(n))]
-                )
+                nursery.start_soon(writer.commit, [PutContainer(record(str(n))), AppendEvent("create", str(n))])
     assert sum(sizes) == 300
     assert len(sizes) <= 3
     assert [event.seq for event in announced] == list(range(1, 301))
@@ -145,9 +143,7 @@ async def test_a_cancelled_commit_is_done_all_the_same(tmp_path: Path) -> None:
     assert read(tmp_path / "m.db")[0] == [record("a")]
 
 
-async def test_the_wal_is_folded_away_when_it_is_quiet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_wal_is_folded_away_when_it_is_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "SOON", 1)
     monkeypatch.setattr(writer_module, "IDLE_SECONDS", 0.01)
     async with open_writer(tmp_path / "m.db", keep_events=3) as writer:
@@ -199,9 +195,7 @@ def test_kill_9_loses_no_acknowledged_change(tmp_path: Path, lines: int) -> None
         assert process.stdout is not None
         acknowledged = [process.stdout.readline().split() for _ in range(lines)]
         process.kill()
-        acknowledged += [
-            line.split() for line in process.stdout.read().splitlines(True) if line.endswith("\n")
-        ]
+        acknowledged += [line.split() for line in process.stdout.read().splitlines(True) if line.endswith("\n")]
     containers, events = read(tmp_path / "m.db")
     assert {id for id, _ in acknowledged} <= {container.id for container in containers}
     assert {(id, int(seq)) for id, seq in acknowledged} <= {(event.id, event.seq) for event in events}

@@ -177,6 +177,7 @@ def test_text_that_is_not_utf8_is_refused_before_it_is_sent(client: Client) -> N
 
 def test_an_answer_that_nobody_reads_holds_no_fds(client: Client) -> None:
     first = started(client, "true")
+    client.wait([first])  # its pipes are of this process
     before = open_fds()
     answer = client.call(protocol.Logs(first))
     answer.close()

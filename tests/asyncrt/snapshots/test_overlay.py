@@ -76,16 +76,12 @@ def test_all_or_none(tmp_path: Path, source: Source) -> None:
     assert overlay.keys() == ["there"]
 
 
-def test_what_could_not_be_undone_is_named(
-    tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_could_not_be_undone_is_named(tmp_path: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     overlay = Overlay(tmp_path / "root")
     overlay.prepare(["there"], source, read_only=False)
     failure = removal.Failure(f"{tmp_path}/root/snapshots/x", "input/output error")
     monkeypatch.setattr(removal, "remove_tree", lambda *_: [failure])
-    with pytest.raises(
-        StorageFailed, match=r"file exists; and what was made is left: .*/x: input/output error"
-    ):
+    with pytest.raises(StorageFailed, match=r"file exists; and what was made is left: .*/x: input/output error"):
         overlay.prepare(["x", "there"], source, read_only=False)
 
 

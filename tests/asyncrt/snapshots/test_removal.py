@@ -131,9 +131,7 @@ def test_an_immutable_file_is_named_and_the_rest_is_removed(overlay: Overlay, up
     if subprocess.run(["chattr", "+i", upper / "d/stuck"], capture_output=True).returncode:
         pytest.skip("this file system has no immutable files")
     try:
-        with pytest.raises(
-            StorageFailed, match=r"k/fs/d/stuck: operation not permitted \(an immutable file\?"
-        ):
+        with pytest.raises(StorageFailed, match=r"k/fs/d/stuck: operation not permitted \(an immutable file\?"):
             overlay.remove(["k"])
         assert os.listdir(upper) == ["d"]
         assert overlay.keys() == ["k"]
@@ -157,9 +155,7 @@ def test_what_is_mounted_inside_is_kept(overlay: Overlay, upper: Path) -> None:
     overlay.remove(["k"])
 
 
-def test_every_key_is_tried_and_failures_are_counted(
-    overlay: Overlay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_key_is_tried_and_failures_are_counted(overlay: Overlay, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
     def fail(parent: int, name: str, where: str) -> list[removal.Failure]:
@@ -179,9 +175,7 @@ def test_many_files(overlay: Overlay, upper: Path) -> None:
     assert overlay.keys() == []
 
 
-def test_a_directory_that_does_not_stay_empty(
-    overlay: Overlay, upper: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_that_does_not_stay_empty(overlay: Overlay, upper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where readdir passes over an entry: tried again, a bounded number of times."""
     rmdir, writes = os.rmdir, iter(range(2))
 

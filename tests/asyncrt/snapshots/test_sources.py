@@ -19,9 +19,7 @@ def test_symlinks_in_the_path_are_resolved_once(tmp_path: Path) -> None:
     assert parse(f"rootfs:{tmp_path}/link/../link/") == Source("rootfs", f"{tmp_path}/real")
 
 
-@pytest.mark.parametrize(
-    "reference", ["busybox", "docker.io/library/busybox:latest", "", ":", "hosts:", "host"]
-)
+@pytest.mark.parametrize("reference", ["busybox", "docker.io/library/busybox:latest", "", ":", "hosts:", "host"])
 def test_an_unknown_kind_is_refused(reference: str) -> None:
     with pytest.raises(BadRequest, match=r'unknown image source ".*" \(known are host: and rootfs:/PATH\)'):
         parse(reference)
