@@ -42,6 +42,11 @@ test *args:
 test-fast *args: setup
     @{{ python }} -m pytest -m "not root and not slow" "$@"
 
+# a selection of the root tests on cgroup v2 and Debian's kernel, in a virtual machine (see the head of tests/vm/run.sh)
+[group('judge')]
+test-v2 *args:
+    @sh tests/vm/run.sh "$@"
+
 # what CI runs
 [group('judge')]
 ci:

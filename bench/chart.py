@@ -85,9 +85,7 @@ def draw(document: dict[str, Any], summary: dict[int, dict[str, Row]]) -> str:
 
 def _rates(summary: dict[int, dict[str, Row]]) -> Panel:
     counts = sorted(summary)[-3:]
-    shades = dict(
-        zip(counts, (2,) if len(counts) == 1 else (0, 2) if len(counts) == 2 else (0, 1, 2), strict=True)
-    )
+    shades = dict(zip(counts, (2,) if len(counts) == 1 else (0, 2) if len(counts) == 2 else (0, 1, 2), strict=True))
     groups = []
     for peer in dict.fromkeys(peer for count in counts for peer in summary[count]):
         bars = []
@@ -169,9 +167,7 @@ def _draw_panel(panel: Panel, x: float, y: float) -> list[str]:
                 parts.append(_rect(start, level, width, panel.bar, colors[shade]))
                 start += width
             size = min(13, panel.bar)
-            parts.append(
-                _text(start + 6, level + panel.bar / 2 + size * 0.36, bar.text, size, _INK, weight=weight)
-            )
+            parts.append(_text(start + 6, level + panel.bar / 2 + size * 0.36, bar.text, size, _INK, weight=weight))
         top += high + 12
     return parts
 

@@ -52,9 +52,7 @@ def make_rootfs(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     shutil.copy(busybox, folder / "bin/busybox")
     if b"ld-linux" in (folder / "bin/busybox").read_bytes()[:4096]:
-        raise BenchError(
-            f"make the rootfs: {busybox} is dynamically linked; install the package busybox-static"
-        )
+        raise BenchError(f"make the rootfs: {busybox} is dynamically linked; install the package busybox-static")
     for name in _APPLETS:
         (folder / "bin" / name).symlink_to("busybox")
     (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")

@@ -118,12 +118,8 @@ def mounts_below(folder: Path) -> list[str]:
 
 def facts() -> dict[str, str | int | bool]:
     """What a reader of the figures must know about the host. Memory in KiB."""
-    memory = next(
-        line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
-    )
-    models = [
-        line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
-    ]
+    memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "kernel": platform.release(),
         "architecture": platform.machine(),

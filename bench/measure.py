@@ -128,9 +128,7 @@ class Meter:
         with self._look():
             foreign = foreign_cpu(self._keeper) * _TICK_MS
         # A sum over processes falls when one ends and nobody waits for it: that is no negative work.
-        self._foreign += max(
-            0.0, foreign - (foreign if self._foreign_before is None else self._foreign_before)
-        )
+        self._foreign += max(0.0, foreign - (foreign if self._foreign_before is None else self._foreign_before))
         self._foreign_before = foreign
         return Reading(at, busy * _TICK_MS, steal * _TICK_MS, tasks, self._foreign, looking)
 
@@ -193,17 +191,13 @@ class Meter:
             stolen_ms=end.stolen - begin.stolen,
         )
 
-    def _verified(
-        self, count: int, done: Callable[[], bool], patience: float, started: float, stopped: float
-    ) -> float:
+    def _verified(self, count: int, done: Callable[[], bool], patience: float, started: float, stopped: float) -> float:
         """When all were as asked: `stopped`, or later."""
         if done():
             return stopped
         while not done():
             if time.monotonic() - stopped > patience:
-                text = (
-                    f"verify: the commands succeeded, but not all {count} were as asked {patience:.0f} s on"
-                )
+                text = f"verify: the commands succeeded, but not all {count} were as asked {patience:.0f} s on"
                 raise BenchError(text)
             time.sleep(0.02)
         return time.monotonic()

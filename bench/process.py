@@ -137,9 +137,7 @@ class Daemon:
     daemon.stop(timeout=30)
     """
 
-    def __init__(
-        self, argv: Sequence[str], *, env: Mapping[str, str], log: Path, pass_fds: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], log: Path, pass_fds: Sequence[int] = ()) -> None:
         self._name, self._log = os.path.basename(argv[0]), log
         with log.open("ab") as out:
             # A session of its own: Ctrl-C is for the bench, which ends its daemons in order.
@@ -153,13 +151,9 @@ class Daemon:
         deadline = time.monotonic() + timeout
         while not answers():
             if self._process.poll() is not None:
-                raise BenchError(
-                    f"start {self._name}: exit {self._process.returncode}; log: {tail(self._log)}"
-                )
+                raise BenchError(f"start {self._name}: exit {self._process.returncode}; log: {tail(self._log)}")
             if time.monotonic() > deadline:
-                raise BenchError(
-                    f"start {self._name}: no answer after {timeout:.0f} s; log: {tail(self._log)}"
-                )
+                raise BenchError(f"start {self._name}: no answer after {timeout:.0f} s; log: {tail(self._log)}")
             time.sleep(0.05)
 
     def stop(self, timeout: float) -> None:

@@ -151,9 +151,7 @@ def _remarks(document: dict[str, Any]) -> list[str]:
         if not turn["ok"]:
             found.append(f"  failed   {where}: {turn['error']}")
         if turn.get("noisy"):
-            found.append(
-                f"  noisy    {where}: {turn['start']['foreign_share']:.0%} of the machine taken by others"
-            )
+            found.append(f"  noisy    {where}: {turn['start']['foreign_share']:.0%} of the machine taken by others")
         if turn["left_behind"]:
             some = ", ".join(turn["left_behind"][:2])
             found.append(f"  left     {where}: {len(turn['left_behind'])} things: {some}")

@@ -160,16 +160,10 @@ def _rounds(
                     _say(f"skipping {peer.name}: {result['error']}")
                     continue
                 document["turns"].append(result)
-                _say(
-                    f"    {result['start']['rate']:.1f}/s"
-                    if result["ok"]
-                    else f"    failed: {result['error']}"
-                )
+                _say(f"    {result['start']['rate']:.1f}/s" if result["ok"] else f"    failed: {result['error']}")
 
 
-def _write(
-    options: argparse.Namespace, document: dict[str, Any], summary: dict[int, dict[str, report.Row]]
-) -> None:
+def _write(options: argparse.Namespace, document: dict[str, Any], summary: dict[int, dict[str, report.Row]]) -> None:
     text = json.dumps(document, indent=1)
     (options.out / "start.json").write_text(text + "\n")
     if any(row.get("start_rate") for rows in summary.values() for row in rows.values()):

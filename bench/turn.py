@@ -59,9 +59,7 @@ def limit(count: int) -> float:
     return 60 + 0.75 * count
 
 
-def _measure(
-    peer: Peer, order: Order, idle: Baseline, keeper: int, result: dict[str, Any], noted: list[str]
-) -> None:
+def _measure(peer: Peer, order: Order, idle: Baseline, keeper: int, result: dict[str, Any], noted: list[str]) -> None:
     peer.up()
     result["step"] = "warm-up"
     peer.start(_WARM, time.monotonic() + limit(_WARM))
@@ -74,9 +72,7 @@ def _measure(
 
     count, patience = order.count, time.monotonic() + limit(order.count)
     result["step"] = "start"
-    started = meter.phase(
-        count, idle, lambda: peer.start(count, patience), lambda: len(running()) == count, _PATIENCE
-    )
+    started = meter.phase(count, idle, lambda: peer.start(count, patience), lambda: len(running()) == count, _PATIENCE)
     result["start"] = started.as_json()
     result["noisy"] = started.foreign_share > _NOISY
 

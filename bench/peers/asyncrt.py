@@ -81,9 +81,7 @@ class Asyncrt(Peer):
         run(self._argv("wait", *ids), env=self.site.env, log=self.log, deadline=deadline, stdout=codes)
         found = codes.read_text().split()
         if found != ["0"] * count:
-            raise BenchError(
-                f"wait for {count} x true: {len(found)} exit codes, of which {found.count('0')} are 0"
-            )
+            raise BenchError(f"wait for {count} x true: {len(found)} exit codes, of which {found.count('0')} are 0")
         run(self._argv("rm", "-f", *ids), env=self.site.env, log=self.log, deadline=deadline)
 
     def down(self) -> None:

@@ -12,9 +12,7 @@ from bench.process import BenchError, Daemon, capture, chunks, crowd, run
 class Docker(Peer):
     name = "docker"
     tools = ("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "runc")
-    driven = (
-        "one command a container: `docker run -d --network none`; removal: `docker rm -f` in parallel batches"
-    )
+    driven = "one command a container: `docker run -d --network none`; removal: `docker rm -f` in parallel batches"
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -15,9 +15,7 @@ from bench.process import BenchError, crowd
 
 class DockerApi(Docker):
     name = "docker API"
-    driven = (
-        "HTTP over its unix socket, a kept connection per thread: create, start; removal: DELETE with force"
-    )
+    driven = "HTTP over its unix socket, a kept connection per thread: create, start; removal: DELETE with force"
 
     def start(self, count: int, deadline: float) -> None:
         self.live = self.names(count)
@@ -93,6 +91,4 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _expect(answer: tuple[int, bytes], status: int) -> None:
     if answer[0] != status:
-        raise BenchError(
-            f"docker API: {answer[0]} instead of {status}: {answer[1].decode(errors='replace')[:200]}"
-        )
+        raise BenchError(f"docker API: {answer[0]} instead of {status}: {answer[1].decode(errors='replace')[:200]}")

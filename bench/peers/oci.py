@@ -61,9 +61,7 @@ class OciRuntime(Peer):
         upper, work, root = (bundle / part for part in ("upper", "work", "rootfs"))
         for folder in (bundle, upper, work, root):
             folder.mkdir()
-        mount(
-            "overlay", str(root), "overlay", 0, f"lowerdir={self.site.rootfs},upperdir={upper},workdir={work}"
-        )
+        mount("overlay", str(root), "overlay", 0, f"lowerdir={self.site.rootfs},upperdir={upper},workdir={work}")
         config = image.bundle_config(str(root), f"{self.cgroup}/{name}", args)
         (bundle / "config.json").write_text(config)
 

@@ -30,9 +30,7 @@ runroot = "{folder}/run"
 class Podman(Peer):
     name = "podman"
     tools = ("podman", "conmon", "crun")
-    driven = (
-        "one command a container: `podman run -d --network none`; removal: `rm -f -t 0` in parallel batches"
-    )
+    driven = "one command a container: `podman run -d --network none`; removal: `rm -f -t 0` in parallel batches"
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Inside the virtual machine of tests/vm/run.sh, as root: makes room to write and runs the tests.
+#
+# The root file system is the machine's own by 9p, read-only, and overlay takes neither 9p nor another overlay as its
+# upper layer: /tmp becomes a tmpfs.
+set -u
+cd "$(dirname -- "$0")/../.."
+project=$PWD
+
+port() { # the device behind a virtio port that virtme-ng made
+    for made in /sys/class/virtio-ports/*; do
+        [ "$(cat "$made/name")" != "$1" ] || printf '/dev/%s\n' "${made##*/}"
+    done
+}
+
+run() {
+    [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || {
+        printf 'vm: /sys/fs/cgroup is no cgroup2\n' >&2
+        return 1
+    }
+    mkdir /run/project
+    mount --bind "$project" /run/project
+    mount -t tmpfs -o size=1g,mode=1777 tmp /tmp || return 1
+    case $project in
+    /tmp/*)
+        mkdir -p "$project"
+        mount --move /run/project "$project" || return 1
+        ;;
+    esac
+    cd "$project" || return 1
+    printf -- '-- kernel %s, pytest %s\n' "$(uname -r)" "$*"
+    .venv/bin/python -m pytest -p no:cacheprovider "$@"
+}
+
+# Three minutes of emulation: every limit, mount and namespace, then the command line, whose every start costs seconds.
+selection() {
+    run -q -m "root and not slow" tests/shimd/container tests/shimd/server/test_run.py tests/shimd/server/test_execs.py || return
+    sh tests/vm/smoke.sh
+}
+
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+deed=run
+[ $# != 0 ] || deed=selection
+if [ -e /dev/virtio-ports/virtme.ret ]; then # udev is there: virtme-ng connected the streams and takes the status
+    "$deed" "$@"
+else
+    "$deed" "$@" >"$(port virtme.stdout)" 2>&1
+    echo "$?" >"$(port virtme.ret)"
+fi
