@@ -1,13 +1,15 @@
 """A container from start to end: codes, signals, streams, the record, what is left."""
 
 import os
+import select
 import struct
 import time
 from pathlib import Path
 
 import pytest
 
-from shimd.wire.messages import Done, Ended, Refusal, RootMount, unpack_record
+from shimd.wire import channel
+from shimd.wire.messages import Done, Ended, Refusal, RootMount, Spawn, unpack_record
 from tests.shimd.configs import config, shell
 from tests.shimd.line import gone
 from tests.shimd.stage import Container, Stage, StartFailed
@@ -178,10 +180,19 @@ def test_a_root_that_is_missing(stage: Stage) -> None:
 
 
 def test_a_template_that_nobody_sent(stage: Stage) -> None:
+    """The spawn comes back with its fds: its plan may have been compiled after this midwife was forked."""
     container = stage.prepare()
     stage.spawn(container, "no-such-key")
-    with pytest.raises(StartFailed, match="there is no plan no-such-key"):
-        container.started()
+    poll = select.poll()
+    poll.register(stage.spawns.fileno(), select.POLLIN)
+    assert poll.poll(10_000)
+    received = channel.receive(stage.spawns)
+    assert received is not None
+    message, fds = received
+    channel.close_all(fds)
+    assert isinstance(message, Spawn)
+    assert (message.id, message.template, len(fds)) == (container.id, "no-such-key", 1)
+    assert stage.left_of(container) == []
 
 
 def test_an_id_that_lives(stage: Stage) -> None:
