@@ -15,6 +15,7 @@ from asyncrt.metadata.changes import AppendEvent, PutContainer
 from asyncrt.metadata.writer import Writer
 from asyncrt.model.container import Container
 from asyncrt.supervisor.cgroups import Cgroups
+from asyncrt.supervisor.promise import Promise
 from asyncrt.supervisor.task import Task
 from asyncrt.supervisor.trees import Trees
 from asyncrt.supervisor.zygote import Zygote
@@ -57,7 +58,8 @@ class Engine:
         """Containers whose start was asked for, until it is over, however it went."""
         self.leaving: dict[str, Task] = {}
         """Shims whose container ended and that have not gone yet: a slow reader, a full disk."""
-        self.removing: set[str] = set()
+        self.removing: dict[str, Promise[None]] = {}
+        """Removals under way, by container id: who wants the same waits for them."""
         self.departed: OrderedDict[str, Container] = OrderedDict()
         """Last record of removed containers: a wait that comes late is still answered."""
         self.starting = trio.CapacityLimiter(STARTS_PER_CPU * (os.cpu_count() or 1))

@@ -1,6 +1,7 @@
 """Remove: end it if it runs, let the shim go, then directories, then the record.
 
-A second try goes on where one broke off.
+A second try goes on where one broke off; one that meets another under way (`rm -f` of a container that --rm is
+taking away) waits for it and shares its success.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from asyncrt.engine.engine import Engine
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, StorageFailed
 from asyncrt.metadata.changes import AppendEvent, DropContainer
 from asyncrt.model.container import Container
+from asyncrt.supervisor.promise import Promise
 from asyncrt.supervisor.task import Task
 
 SIGKILL = 9
@@ -20,23 +22,36 @@ GO_SECONDS = 10.0  # for a shim that was let go
 
 async def remove(engine: Engine, id: str, force: bool) -> None:
     """Conflict if it runs and `force` is not asked for; StorageFailed names what stays behind."""
+    while (other := engine.removing.get(id)) is not None:
+        try:
+            return await other.wait()
+        except AsyncrtError:
+            if not force:
+                raise  # with force, what stopped the other may not stop this one
     container = engine.table.get(id)
     if container is None:
         raise NoSuchObject("remove", id[:12], "there is no such container")
-    if id in engine.removing:
-        raise Conflict("remove", container.name, "it is being removed already")
-    engine.removing.add(id)
+    engine.removing[id] = outcome = Promise[None]()
     try:
-        task = engine.tasks.get(id) or engine.leaving.get(id)
-        if task is not None:
-            await _end(engine, container, task, force)
-        await engine.sweeper.remove(id)
-        with trio.CancelScope(shield=True):
-            gone = AppendEvent("destroy", container.id, container.name)
-            await engine.writer.commit([DropContainer(id), gone])
-            engine.bury(engine.table.get(id) or container)
+        await _remove(engine, container, force)
+        outcome.set(None)
+    except AsyncrtError as error:
+        outcome.fail(error)
+        raise
     finally:
-        engine.removing.discard(id)
+        del engine.removing[id]
+        outcome.fail(Conflict("remove", container.name, "who asked for it left before it was done", "ask again"))
+
+
+async def _remove(engine: Engine, container: Container, force: bool) -> None:
+    task = engine.tasks.get(container.id) or engine.leaving.get(container.id)
+    if task is not None:
+        await _end(engine, container, task, force)
+    await engine.sweeper.remove(container.id)
+    with trio.CancelScope(shield=True):
+        gone = AppendEvent("destroy", container.id, container.name)
+        await engine.writer.commit([DropContainer(container.id), gone])
+        engine.bury(engine.table.get(container.id) or container)
 
 
 async def _end(engine: Engine, container: Container, task: Task, force: bool) -> None:

@@ -121,6 +121,15 @@ def test_rm_flag_removes_it_and_the_code_stays(shared: Engine, image: str) -> No
     assert list((shared.root / "snapshots").iterdir()) == []
 
 
+def test_removals_of_the_same_container_share_their_success(shared: Engine, image: str) -> None:
+    """Four clients remove all of 60 that are being killed, and that --rm takes away besides: nobody is refused."""
+    shared.cli("run", "-d", "--rm", "--count", "60", image, "sleep", "600", check=True)
+    several = [shared.popen("rm", "--force", "--all") for _ in range(4)]
+    told = [(*process.communicate(timeout=60), process.returncode) for process in several]
+    assert [(err, code) for _, err, code in told] == [(b"", 0)] * 4
+    assert shared.ids() == []
+
+
 def test_wait_for_one_that_removes_itself(shared: Engine, image: str) -> None:
     id = shared.cli("run", "-d", "--rm", image, "sh", "-c", "sleep 0.3; exit 6", check=True).stdout.strip()
     assert shared.cli("wait", id, check=True).stdout == "6\n"
