@@ -32,12 +32,14 @@ class CreateCgroup(NamedTuple):
         directory = self.hierarchy.mount + making.cgroup
         os.mkdir(directory, 0o755)
         try:
-            self._hold(directory, making)
+            self.hold(making)
         except OSError:
             cgroups.remove(directory)
             raise
 
-    def _hold(self, directory: str, making: Making) -> None:
+    def hold(self, making: Making) -> None:
+        """Keep the fd by which init enters a cgroup that exists."""
+        directory = self.hierarchy.mount + making.cgroup
         if self.hierarchy.version == 2:
             making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             return

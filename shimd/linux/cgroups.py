@@ -88,7 +88,7 @@ def make_parent(hierarchy: Hierarchy, path: str) -> None:
     """Make a cgroup that will hold cgroups (and no process), usable for its controllers. Safe to repeat."""
     directory = hierarchy.mount
     if hierarchy.version == 2:
-        _delegate(directory, hierarchy.controllers)
+        delegate(directory, hierarchy.controllers)
     for name in path.strip("/").split("/"):
         above, directory = directory, f"{directory}/{name}"
         try:
@@ -96,12 +96,12 @@ def make_parent(hierarchy: Hierarchy, path: str) -> None:
         except FileExistsError:
             pass
         if hierarchy.version == 2:
-            _delegate(directory, hierarchy.controllers)
+            delegate(directory, hierarchy.controllers)
         if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
             inherit_cpuset(above, directory)
 
 
-def _delegate(directory: str, controllers: tuple[str, ...]) -> None:
+def delegate(directory: str, controllers: tuple[str, ...]) -> None:
     """Let a v2 cgroup hand its controllers to its children (the root and cgroups without processes may)."""
     have = read(directory, "cgroup.subtree_control").split()
     for name in controllers:
