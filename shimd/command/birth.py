@@ -76,6 +76,7 @@ class Birth:
         except BaseException:
             self.shelf.remove()
             raise
+        self.shelf.unlock()
         making.close()
         for fd in making.start_fds:
             os.close(fd)  # init alone holds them now: its exec is their end
