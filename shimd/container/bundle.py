@@ -124,11 +124,7 @@ def compile(config: Config, hierarchies: list[Hierarchy], wish: Wish) -> Plan:
     assert process is not None
     if not os.path.isdir(config.root.path):
         raise RuntimeTrouble(Trouble("use", f"root {config.root.path}", "no such directory", errno=2))
-    engines = compile_plan(
-        config._replace(hooks=Hooks(), process=process._replace(terminal=False, console_size=None)),
-        hierarchies,
-        stdin=True,
-    )
+    engines = engines_plan(config, hierarchies)
     *steps, last = starting.without_shim(engines.process, keyring=wish.keyring)
     assert isinstance(last, identity.Exec)
     find = starting.FindProgram(process.args[0], starting.search_path(process.env))
@@ -137,6 +133,14 @@ def compile(config: Config, hierarchies: list[Hierarchy], wish: Wish) -> Plan:
         rooting=tuple(_rooting(engines.rooting, config, wish)),
         process=(*steps, find, starting.Await(config.hooks.start_container, last)),
     )
+
+
+def engines_plan(config: Config, hierarchies: list[Hierarchy]) -> Plan:
+    """What an engine's container of this config would be: all that an exec has to know."""
+    process = config.process
+    assert process is not None
+    plain = process._replace(terminal=False, console_size=None)
+    return compile_plan(config._replace(hooks=Hooks(), process=plain), hierarchies, stdin=True)
 
 
 def _outside(steps: tuple[OutsideOperation, ...]) -> list[OutsideOperation]:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import os
 from _socket import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from shimd.container import identity
 from shimd.container.launch import Born, fail, perform, restore_signals, take_stdio
-from shimd.container.making import Anchors, Making
+from shimd.container.making import Anchors, Making, Operation
 from shimd.container.plan import Plan
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import processes
 from shimd.spec.config import Process
 from shimd.wire import channel
 from shimd.wire.messages import Ready
+
+Dress = Callable[[Sequence[Operation]], Sequence[Operation]]
 
 
 def adopt_children_into(plan: Plan, init: int) -> None:
@@ -29,9 +31,21 @@ def adopt_children_into(plan: Plan, init: int) -> None:
         processes.setns(init, plan.child_kinds)
 
 
-def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[int], name: str) -> Born:
-    """Start `process` in the container whose init is the pidfd `init`. RuntimeTrouble if it cannot be born."""
-    making = Making(name, Anchors("", "", ""), [], cgroup, "", [], {})
+def enter(
+    plan: Plan,
+    cgroup: str,
+    init: int,
+    process: Process,
+    stdio: Sequence[int],
+    name: str,
+    making: Making | None = None,
+    dress: Dress = tuple,
+) -> Born:
+    """Start `process` in the container whose init is the pidfd `init`. RuntimeTrouble if it cannot be born.
+
+    `dress` may change the steps between joining and exec; `making` brings what the steps that it adds need.
+    """
+    making = making or Making(name, Anchors("", "", ""), [], cgroup, "", [], {})
     ours, theirs = channel.pair()
     try:
         try:
@@ -42,7 +56,7 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
             cause = "the container ended" if error.errno in (2, 3, 12) else (error.strerror or "").lower()
             raise RuntimeTrouble(Trouble("exec in", name[:12], cause, errno=error.errno or 0)) from error
         if pid == 0:
-            _run(plan, making, init, process, stdio, theirs)
+            _run(plan, making, init, process, stdio, theirs, dress)
     finally:
         theirs.close()
         making.close()
@@ -51,7 +65,7 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
 
 def _hold_cgroups(plan: Plan, making: Making) -> None:
     for hierarchy in plan.hierarchies:
-        directory = hierarchy.mount + making.cgroup
+        directory = hierarchy.mount + making.cgroup + making.cgroups_below.get(hierarchy.mount, "")
         if hierarchy.version == 2:
             making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
@@ -61,7 +75,15 @@ def _hold_cgroups(plan: Plan, making: Making) -> None:
 # From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
 
 
-def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequence[int], sync: socket) -> NoReturn:
+def _run(
+    plan: Plan,
+    making: Making,
+    init: int,
+    process: Process,
+    stdio: Sequence[int],
+    sync: socket,
+    dress: Dress,
+) -> NoReturn:
     try:
         os.setsid()
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
@@ -73,7 +95,7 @@ def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequenc
         os.chdir("/")
         restore_signals()
         *steps, last = identity.late_steps(process, plan.possible)
-        perform((identity.JoinKeyring(), *steps), making)
+        perform(dress((identity.JoinKeyring(), *steps)), making)
         channel.send(sync, Ready([]))
         perform((last,), making)
         raise AssertionError("exec returned")

@@ -55,6 +55,7 @@ class Making:
         "anchors",
         "cgroup",
         "cgroup_fd",
+        "cgroups_below",
         "clock_shift",
         "console_fd",
         "env",
@@ -115,6 +116,8 @@ class Making:
         """A stream socket that takes the console's master."""
         self.kept_fds = 0
         """How many fds from 3 on the program inherits."""
+        self.cgroups_below: dict[str, str] = {}
+        """By a hierarchy's mount: the path below the container's cgroup that an exec enters."""
         self.made_cgroups: list[str] = []
         """Cgroups above the container's own that were made for it, the uppermost first."""
 
