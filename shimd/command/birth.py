@@ -14,6 +14,7 @@ from shimd.command.journal import Journal
 from shimd.command.record import Record
 from shimd.command.shelf import CONFIG, Shelf
 from shimd.container import bundle, hooks, launch
+from shimd.container import cgroups as container_cgroups
 from shimd.container.launch import Born
 from shimd.container.making import Anchors, Making
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
@@ -95,7 +96,7 @@ class Birth:
             created_ns=time.time_ns(),
             owner=os.geteuid(),
             annotations=dict(config.annotations),
-            cgroup=bundle.cgroup_of(config, self.shelf.id),
+            cgroup=container_cgroups.place(config.linux.cgroups_path, self.shelf.id),
             hierarchies=[tuple(hierarchy) for hierarchy in self.plan.hierarchies],
             kinds=self.plan.kinds,
             child_kinds=self.plan.child_kinds,

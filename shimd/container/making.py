@@ -63,7 +63,6 @@ class Making:
         "id",
         "init_clock_shift",
         "kept_fds",
-        "made_cgroups",
         "namespace_fds",
         "root",
         "root_fd",
@@ -118,8 +117,6 @@ class Making:
         """How many fds from 3 on the program inherits."""
         self.cgroups_below: dict[str, str] = {}
         """By a hierarchy's mount: the path below the container's cgroup that an exec enters."""
-        self.made_cgroups: list[str] = []
-        """Cgroups above the container's own that were made for it, the uppermost first."""
 
     def stamp(self, phase: str) -> None:
         """`phase` ends now."""
