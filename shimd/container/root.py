@@ -26,7 +26,7 @@ class MountRoot(NamedTuple):
 
     def execute(self, making: Making) -> None:
         recipe = making.root[0] if making.root else RootMount("bind", [self.path])
-        if recipe.kind == "overlay" and not _one_by_one(recipe):
+        if recipe.kind == "overlay" and not one_by_one(recipe):
             making.root_fd = overlay_of_options(recipe, making)
             return
         anchor = os.open(making.anchors.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -51,7 +51,7 @@ def bind(recipe: RootMount, making: Making) -> int:
 def overlay(recipe: RootMount, making: Making) -> int:
     """A detached overlay; layers one by one (`lowerdir+`, Linux 6.7), so that no 4 KiB of options bound them."""
     fds = [(layer, making.trees.get(layer, -1)) for layer in recipe.lower]
-    if any(fd >= 0 for _, fd in fds) and not _fd_layers():
+    if any(fd >= 0 for _, fd in fds) and not fd_layers():
         fds = [(_attach(fd, making) if fd >= 0 else layer, -1) for layer, fd in fds]
     configuration = mounts.fsopen("overlay")
     try:
@@ -102,13 +102,13 @@ def _options(directories: list[str], layers: int) -> bytes:
     return os.fsencode(",".join(words))
 
 
-def _one_by_one(recipe: RootMount) -> bool:
+def one_by_one(recipe: RootMount) -> bool:
     """Can fsconfig(2) take this overlay, each path as a string of its own?"""
     paths = (*recipe.lower, recipe.upper, recipe.work)
     return mounts.overlay_appends() and all(len(os.fsencode(path)) <= mounts.STRING_BYTES for path in paths)
 
 
-def _fd_layers() -> bool:
+def fd_layers() -> bool:
     """Does overlay take layers as fds on detached mounts? Linux 6.15 and later do (kernel commit db04662e2f4f)."""
     release = os.uname().release.split(".")
     return (int(release[0]), int(release[1].partition("-")[0])) >= (6, 15)
