@@ -64,7 +64,7 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
     _refuse_unbuilt(config)
     outside, flags, namespace_steps = _namespaces(config)
-    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone)
+    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone, cgroups.owner_of(config))
     made = (cgroups.CreateCgroup, cgroups.TakeCgroup)
     used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, made))
     birth: list[Operation] = [cgroups.EnterCgroups()] if used and used[0].version == 1 else []

@@ -174,6 +174,15 @@ def own_path(pid: int) -> str:
     raise FileNotFoundError(errno.ENOENT, "it is in no cgroup of v2", f"/proc/{pid}/cgroup")
 
 
+def delegated_files() -> list[str]:
+    """The files that go to the new owner of a v2 cgroup, as this kernel lists them (since Linux 4.14)."""
+    try:
+        with open("/sys/kernel/cgroup/delegate") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+
+
 def kill(hierarchy: Hierarchy, directory: str) -> None:
     """SIGKILL all that lives in a cgroup, on v2 also below it; they end soon after. Gone already is fine."""
     if hierarchy.version == 2:
