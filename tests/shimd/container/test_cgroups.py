@@ -1,9 +1,11 @@
 """Which limit becomes which file, for v1 and v2."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shimd.container import limits
 from shimd.container.cgroups import (
     CreateCgroup,
     HandOverCgroup,
@@ -25,6 +27,7 @@ from shimd.spec.resources import UNSET_SWAPPINESS, Cpu, DeviceRule, Memory, Pids
 from shimd.spec.validate import load
 from tests.shimd.configs import NAMESPACES, config
 
+TOP = Path(__file__).resolve().parents[3]
 CONTROLLERS = "cpu,cpuacct cpuset memory devices freezer blkio pids hugetlb net_cls net_prio rdma"
 V1 = [Hierarchy(1, f"/cg/{name}", tuple(name.split(","))) for name in CONTROLLERS.split()]
 V2 = [Hierarchy(2, "/sys/fs/cgroup", ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"))]
@@ -438,3 +441,8 @@ def test_whose_the_cgroup_is(document: dict[str, Any], owner: int) -> None:
     given = [HandOverCgroup("/sys/fs/cgroup", owner)] if owner >= 0 else []
     assert compile_cgroups(Resources(), V2, owner=owner)[1:] == given
     assert all(isinstance(step, CreateCgroup) for step in compile_cgroups(Resources(), V1, owner=owner))
+
+
+def test_the_page_is_drawn_from_the_table() -> None:
+    hint = "draw it again: python -m shimd.container.limits > docs/limits.md"
+    assert (TOP / "docs/limits.md").read_text(encoding="utf-8") == limits.page(), hint
