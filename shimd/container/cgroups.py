@@ -67,9 +67,10 @@ class CreateCgroup(NamedTuple):
 class TakeCgroup(NamedTuple):
     """As CreateCgroup, at a path that somebody else chose: cgroups above are made, an empty one of that name is taken.
 
-    One in which something lives, or that is frozen, is refused, as runc 1.2 does: limits and signals would reach
-    whoever lives there. On v2 the cgroups above hand on what controllers they can; one with processes of its own
-    cannot (the no-internal-process rule), and a limit that needs its controllers then fails by its name.
+    One in which something lives, or that is frozen, is refused, as runc does since 1.2 (1.1 warned, and crun shares
+    it): limits and signals would reach whoever lives there. On v2 the cgroups above hand on what controllers they can;
+    one with processes of its own cannot (the no-internal-process rule), and a limit that needs its controllers then
+    fails by its name.
     """
 
     hierarchy: Hierarchy
@@ -97,10 +98,11 @@ class TakeCgroup(NamedTuple):
 
 def _refuse_inhabited(hierarchy: Hierarchy, directory: str) -> None:
     members = cgroups.all_processes(directory)
-    if members:
-        raise OSError(errno.EBUSY, f"it exists and {len(members)} processes live in it, such as {members[0]}")
+    if members:  # in the words that runc's callers look for
+        cause = f"container's cgroup is not empty: {len(members)} process(es) found, such as {members[0]}"
+        raise OSError(errno.EBUSY, cause)
     if cgroups.is_frozen(hierarchy, directory):
-        raise OSError(errno.EBUSY, "it exists and is frozen")
+        raise OSError(errno.EBUSY, "container's cgroup unexpectedly frozen")
 
 
 def _hold(hierarchy: Hierarchy, directory: str, making: Making) -> None:

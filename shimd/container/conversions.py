@@ -30,8 +30,8 @@ def one_at_least(value: int) -> str:
 def weight_of_shares(shares: int) -> str:
     """v1's 2 to 262144 (1024 is normal) onto v2's 1 to 10000 (100 is normal): the curve through these three points.
 
-    As runc 1.3.2 and crun 1.23 have it (opencontainers/cgroups, commit fd95216; kubernetes#131216). The straight line that
-    they had before made 39 of 1024: less than half of what a cgroup weighs that nobody gave a weight.
+    As runc 1.3.2 and crun 1.23 have it (opencontainers/cgroups, commit fd95216; kubernetes#131216). The straight line
+    that they had before made 39 of 1024: less than half of what a cgroup weighs that nobody gave a weight.
     """
     if not 2 < shares < 262144:
         return "1" if shares <= 2 else "10000"
