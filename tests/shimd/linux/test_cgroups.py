@@ -29,7 +29,9 @@ def test_more_processes_than_one_read_gives() -> None:
     tree = next(tree for tree in TREES if "pids" in tree.controllers)
     directory = f"{tree.mount}/asyncrt-test-procs-{os.getpid()}"
     os.mkdir(directory)
-    script = f"echo 0 > {directory}/cgroup.procs; n=0; while [ $n -lt 900 ]; do sleep 60 & n=$((n+1)); done; echo; wait"
+    script = (
+        f"echo 0 > {directory}/cgroup.procs; n=0; while [ $n -lt 900 ]; do sleep 900 & n=$((n+1)); done; echo; wait"
+    )
     shell = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE)
     try:
         assert shell.stdout is not None
