@@ -49,7 +49,7 @@ class MountFilesystem(NamedTuple):
         return "mount", f"{self.kind} on {self.destination}"
 
     def execute(self, making: Making) -> None:
-        target = _directory(making, self.destination, self.kind in UNSYMLINKED)
+        target = directory_of(making, self.destination, self.kind in UNSYMLINKED)
         try:
             tree = make_filesystem(self.kind, self.source, self.attributes, self.parameters)
             try:
@@ -86,7 +86,7 @@ class BindMount(NamedTuple):
             if self.set or self.clear:
                 mounts.mount_setattr(tree, "", set_=self.set, clear=self.clear)
             if stat.S_ISDIR(os.fstat(tree).st_mode):
-                target = _directory(making, self.destination)
+                target = directory_of(making, self.destination)
             else:
                 target = paths.make_file_in_root(making.root_fd, self.destination)
             try:
@@ -108,7 +108,7 @@ class MountCgroups(NamedTuple):
         return "mount", f"cgroup on {self.destination}"
 
     def execute(self, making: Making) -> None:
-        target = _directory(making, self.destination)
+        target = directory_of(making, self.destination)
         try:
             if self.hierarchies and self.hierarchies[0].version == 2:
                 tree = self._own(self.hierarchies[0], making)
@@ -143,9 +143,13 @@ class MountCgroups(NamedTuple):
 
 
 class MaskPath(NamedTuple):
-    """Hide a file behind the null device, a directory behind an empty one; a path that is not there needs no mask."""
+    """Hide a file behind the null device, a directory behind an empty one; a path that is not there needs no mask.
+
+    `own`: the empty directory is the container's own; strangers cannot open the shared one.
+    """
 
     path: str
+    own: bool = False
 
     def describe(self) -> tuple[str, str]:
         return "mask", self.path
@@ -156,7 +160,7 @@ class MaskPath(NamedTuple):
         except (FileNotFoundError, NotADirectoryError):
             return
         try:
-            tree = _empty(making) if stat.S_ISDIR(os.fstat(target).st_mode) else null_device()
+            tree = _empty(making, self.own) if stat.S_ISDIR(os.fstat(target).st_mode) else null_device()
             try:
                 mounts.move_mount(tree, target)
             finally:
@@ -233,13 +237,13 @@ def null_device() -> int:
         os.close(fd)
 
 
-def _empty(making: Making) -> int:
-    if making.anchors.empty:
+def _empty(making: Making, own: bool) -> int:
+    if making.anchors.empty and not own:
         return mounts.open_tree(mounts.AT_FDCWD, making.anchors.empty, OPEN_TREE_CLONE)
     return make_filesystem("tmpfs", "tmpfs", MOUNT_ATTR_RDONLY, (("size", "0"), ("mode", "555")))
 
 
-def _directory(making: Making, path: str, unsymlinked: bool = False) -> int:
+def directory_of(making: Making, path: str, unsymlinked: bool = False) -> int:
     """The directory to mount on, made if it is missing."""
     if unsymlinked:
         resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import time
+from _socket import socket
 from typing import NamedTuple
 
+from shimd.container import descent
 from shimd.container.making import Making
 from shimd.linux import netdevice, processes
 from shimd.spec.linux import sysctl_file
+from shimd.wire import channel
+from shimd.wire.messages import Go
 
 FLAGS = {
     "user": processes.CLONE_NEWUSER,
@@ -77,14 +81,57 @@ class NewTimeNamespace(NamedTuple):
 
 
 class JoinNamespaces(NamedTuple):
-    """init: join what OpenNamespace opened; the user namespace first, since it owns the right to the others."""
+    """init: join what OpenNamespace opened. (With a user namespace the usher has: see `clone`.)"""
 
     def describe(self) -> tuple[str, str]:
         return "join", "namespaces"
 
     def execute(self, making: Making) -> None:
-        for flag in sorted(making.namespace_fds, key=lambda kind: kind != processes.CLONE_NEWUSER):
+        for flag, fd in making.namespace_fds.items():
+            processes.setns(fd, flag)
+
+
+def clone(flags: int, making: Making) -> tuple[int, int]:
+    """clone3 init into new namespaces of kinds `flags`; (0, -1) in init, (pid, pidfd) in the caller.
+
+    Where one of them is a user namespace and others are joined, an usher goes first: a short-lived child that joins
+    what OpenNamespace opened and bears init as its own sibling. For the machine's right over what is joined ends in
+    a user namespace, and what is new there must be made by somebody who is inside (user_namespaces(7)).
+    """
+    if not making.namespace_fds or not (flags | sum(making.namespace_fds)) & processes.CLONE_NEWUSER:
+        return processes.clone3(flags, making.cgroup_fd)
+    ours, theirs = channel.pair()
+    sibling = flags & processes.CLONE_PARENT
+    try:
+        usher, usher_fd = processes.clone3(sibling)
+        if usher == 0:
+            return _usher(flags, making, theirs)
+        theirs.close()
+        os.close(usher_fd)
+        try:
+            pidfd = descent.take(ours)
+        finally:
+            if not sibling:
+                os.waitpid(usher, 0)
+        return processes.pid_of(pidfd), pidfd
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def _usher(flags: int, making: Making, caller: socket) -> tuple[int, int]:
+    """In the usher; it never returns, init does."""
+    try:
+        processes.prctl(processes.PR_SET_DUMPABLE, 0)
+        for flag in sorted(making.namespace_fds, key=lambda kind: kind == processes.CLONE_NEWUSER):
             processes.setns(making.namespace_fds[flag], flag)
+        pid, pidfd = processes.clone3(flags | processes.CLONE_PARENT, making.cgroup_fd)
+        if pid == 0:
+            return 0, -1
+        channel.send(caller, Go(), [pidfd])
+    except BaseException as error:  # noqa: BLE001 # nothing may leave the child
+        descent.refuse(caller, error)
+    os._exit(0)
 
 
 class BecomeRoot(NamedTuple):

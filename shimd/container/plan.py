@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shimd.container import cgroups, devices, identity, namespaces, options, root
+from shimd.container import cgroups, devices, identity, mounting, namespaces, options, root, sources
 from shimd.container import mounts as mount_steps
 from shimd.container.making import Operation, OutsideOperation
 from shimd.container.namespaces import FLAGS
@@ -21,7 +21,7 @@ from shimd.linux import identity as kernel_identity
 from shimd.linux import mounts as kernel
 from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
-from shimd.spec.config import Config, Mount
+from shimd.spec.config import Config
 from shimd.spec.resources import Network, Resources
 
 
@@ -71,7 +71,7 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
     possible = 0 if config.linux.namespace("user") else kernel_identity.bounding()
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
-        outside=(*outside, *cgroup_steps),
+        outside=(*mounting.outside(config), *outside, *cgroup_steps),
         clone_flags=flags,
         uid_map=_map(config.linux.uid_mappings),
         gid_map=_map(config.linux.gid_mappings),
@@ -141,10 +141,6 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
     flags = 0
     new = {entry.type for entry in config.linux.namespaces if not entry.path}
     joined = [entry for entry in config.linux.namespaces if entry.path]
-    if any(entry.type == "user" for entry in joined) and "pid" in new:
-        raise RuntimeTrouble(
-            Trouble("plan", "$.linux.namespaces", "a new pid namespace under a joined user namespace is not built yet")
-        )
     if "mount" not in new:
         raise RuntimeTrouble(
             Trouble("plan", "$.linux.namespaces", "a container without a new mount namespace is not built yet")
@@ -156,9 +152,10 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
     for kind in new - {"cgroup", "time"}:
         flags |= FLAGS[kind]
     birth: list[Operation] = []
-    if any(FLAGS[entry.type] & ~namespaces.FOR_CHILDREN for entry in joined):
+    user = config.linux.namespace("user") is not None
+    if not user and any(FLAGS[entry.type] & ~namespaces.FOR_CHILDREN for entry in joined):
         birth.append(namespaces.JoinNamespaces())
-    if config.linux.namespace("user") is not None:
+    if user:
         birth.append(namespaces.BecomeRoot())
     if "cgroup" in new:
         birth.append(namespaces.UnshareCgroup())
@@ -174,9 +171,10 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
 
 def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
     propagation = options.PROPAGATIONS.get(config.linux.rootfs_propagation, kernel.MS_PRIVATE)
-    steps: list[Operation] = [mount_steps.SetPropagation(propagation), root.MountRoot(config.root.path)]
-    for mount in config.mounts:
-        steps.append(_mount(mount, hierarchies))
+    strangers = config.linux.namespace("user") is not None
+    steps: list[Operation] = [mount_steps.SetPropagation(propagation)]
+    steps.append(sources.AttachRoot() if strangers else root.MountRoot(config.root.path))
+    steps += mounting.inside(config, hierarchies)
     steps.append(devices.DefaultDevices())
     for device in config.linux.devices:
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
@@ -185,28 +183,8 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     if config.process is not None and config.process.cwd != "/":
         steps.append(mount_steps.MakeDirectory(config.process.cwd))
     steps += [mount_steps.ReadonlyPath(path) for path in config.linux.readonly_paths]
-    steps += [mount_steps.MaskPath(path) for path in config.linux.masked_paths]
+    steps += [mount_steps.MaskPath(path, own=strangers) for path in config.linux.masked_paths]
     if config.root.readonly:
         steps.append(root.SealRoot())
     steps.append(root.PivotRoot())
     return steps
-
-
-def _mount(mount: Mount, hierarchies: tuple[Hierarchy, ...]) -> Operation:
-    """The operation of one entry of `mounts`."""
-    wish = options.parse(mount.options)
-    if mount.uid_mappings or any(key in ("idmap", "ridmap", "tmpcopyup") for key, _ in wish.parameters):
-        raise RuntimeTrouble(Trouble("plan", f"mount on {mount.destination}", "id-mapped mounts are not built yet"))
-    if wish.bind or mount.type in ("bind", "rbind"):
-        for key, value in wish.parameters:
-            if key not in options.SUPERBLOCK_FLAGS:  # those are the source's own, as mount(8) has it
-                word = key if value is None else f"{key}={value}"
-                raise RuntimeTrouble(Trouble("plan", f"bind on {mount.destination}", f"option {word} is not built yet"))
-        recursive = wish.recursive or mount.type == "rbind"
-        propagation = wish.propagation or kernel.MS_PRIVATE
-        return mount_steps.BindMount(mount.source, mount.destination, recursive, wish.set, wish.clear, propagation)
-    if mount.type in ("cgroup", "cgroup2"):
-        return mount_steps.MountCgroups(mount.destination, hierarchies, wish.set)
-    return mount_steps.MountFilesystem(
-        mount.type, mount.destination, mount.source, wish.set, wish.parameters, wish.propagation
-    )

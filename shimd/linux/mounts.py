@@ -53,6 +53,7 @@ MOUNT_ATTR_RELATIME = 0x0
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
@@ -167,10 +168,17 @@ def move_mount(tree: int, target: int) -> None:
 
 
 def mount_setattr(
-    fd: int, path: str, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False
+    fd: int,
+    path: str,
+    *,
+    set_: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    recursive: bool = False,
+    userns: int = 0,
 ) -> None:
-    """mount_setattr(2); path "" means the mount that fd is on."""
-    attributes = _MountAttr(set_, clear, propagation, 0)
+    """mount_setattr(2); path "" means the mount that fd is on. userns is MOUNT_ATTR_IDMAP's fd."""
+    attributes = _MountAttr(set_, clear, propagation, userns)
     flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     encoded = os.fsencode(path)
     check(_mount_setattr(fd, encoded, flags, ctypes.byref(attributes), ctypes.sizeof(attributes)), path)

@@ -111,11 +111,14 @@ def test_the_rarer_steps_and_their_places() -> None:
     )
     plan = plan_of(document)
     lines = plan.describe()
-    assert lines[:2] == ["outside: open network namespace /run/netns/x", "outside: make time namespace"]
+    assert lines[:3] == [
+        "outside: prepare the root file system",
+        "outside: open network namespace /run/netns/x",
+        "outside: make time namespace",
+    ]
     assert [line for line in lines if line.startswith("birth")] == [
         "birth: enter cgroups",
         "birth: set oom_score_adj to 100",
-        "birth: join namespaces",
         "birth: become root of the user namespace",
         "birth: set host name",
         "birth: set domain name yard",
@@ -180,7 +183,6 @@ def test_what_engines_write_for_unset_is_not_refused() -> None:
     [
         (["pid"], "without a new mount namespace"),
         ([{"type": "mount", "path": "/proc/1/ns/mnt"}], "without a new mount namespace"),
-        (["mount", "pid", {"type": "user", "path": "/proc/1/ns/user"}], "under a joined user namespace"),
     ],
 )
 def test_combinations_that_are_not_built(namespaces: list[Any], words: str) -> None:
