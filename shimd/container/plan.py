@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shimd.container import cgroups, devices, identity, mounting, namespaces, options, root, sources
+from shimd.container import cgroups, devices, identity, mounting, namespaces, rootfs
 from shimd.container import mounts as mount_steps
 from shimd.container.making import Operation, OutsideOperation
 from shimd.container.namespaces import FLAGS
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import identity as kernel_identity
-from shimd.linux import mounts as kernel
 from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config
+from shimd.spec.linux import sysctl_file
+from shimd.spec.linux_rules import namespace_of_sysctl
 from shimd.spec.resources import Network, Resources
 
 
@@ -46,6 +47,8 @@ class Plan(NamedTuple):
     """CLONE_NEW* of those that it has to be born into (setns(2): pid and time count for children)."""
     stdin: bool
     """Does the container's stdin stay open for an attach? (Else it is the null device.)"""
+    chroot: bool = False
+    """Is its root a directory in mounts of others? (Else the root of its own mount namespace.)"""
 
     def describe(self) -> list[str]:
         """One line per step, for `plan` and the tests."""
@@ -69,12 +72,13 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
     birth += identity.early_steps(config.process)
     birth += namespace_steps
     possible = 0 if config.linux.namespace("user") else kernel_identity.bounding()
+    new_user = bool(flags & processes.CLONE_NEWUSER)
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
-        outside=(*mounting.outside(config), *outside, *cgroup_steps),
+        outside=(*rootfs.outside(config), *mounting.outside(config), *outside, *cgroup_steps),
         clone_flags=flags,
-        uid_map=_map(config.linux.uid_mappings),
-        gid_map=_map(config.linux.gid_mappings),
+        uid_map=mounting.id_map(config.linux.uid_mappings) if new_user else "",
+        gid_map=mounting.id_map(config.linux.gid_mappings) if new_user else "",
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
         process=(identity.JoinKeyring(), *identity.late_steps(config.process, possible)),
@@ -84,6 +88,7 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
         kinds=kinds & ~namespaces.FOR_CHILDREN,
         child_kinds=kinds & namespaces.FOR_CHILDREN,
         stdin=stdin,
+        chroot=rootfs.is_borrowed(config),
     )
 
 
@@ -131,21 +136,14 @@ def _unbuilt_resources(resources: Resources) -> dict[str, object]:
     }
 
 
-def _map(mappings: tuple[object, ...]) -> str:
-    return "".join("{} {} {}\n".format(*mapping) for mapping in mappings)  # type: ignore[misc]
-
-
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:
     """(steps of the shim, clone flags, steps of init) for the namespaces that are new or joined by path."""
     outside: list[OutsideOperation] = []
     flags = 0
     new = {entry.type for entry in config.linux.namespaces if not entry.path}
     joined = [entry for entry in config.linux.namespaces if entry.path]
-    if "mount" not in new:
-        raise RuntimeTrouble(
-            Trouble("plan", "$.linux.namespaces", "a container without a new mount namespace is not built yet")
-        )
-    outside += [namespaces.OpenNamespace(entry.type, entry.path) for entry in joined]
+    changed = _changed_namespaces(config)
+    outside += [namespaces.OpenNamespace(entry.type, entry.path, entry.type in changed) for entry in joined]
     if "time" in new:
         offsets = tuple((clock, offset.secs, offset.nanosecs) for clock, offset in config.linux.time_offsets.items())
         outside.append(namespaces.NewTimeNamespace(offsets))
@@ -153,7 +151,7 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
         flags |= FLAGS[kind]
     birth: list[Operation] = []
     user = config.linux.namespace("user") is not None
-    if not user and any(FLAGS[entry.type] & ~namespaces.FOR_CHILDREN for entry in joined):
+    if not user and any(entry.type not in ("pid", "time", "mount") for entry in joined):
         birth.append(namespaces.JoinNamespaces())
     if user:
         birth.append(namespaces.BecomeRoot())
@@ -163,20 +161,30 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
         birth.append(namespaces.LoopbackUp())
     if "uts" in new:
         birth.append(namespaces.SetHostname(config.hostname))
-        if config.domainname:
-            birth.append(namespaces.SetDomainname(config.domainname))
+    elif config.hostname:
+        birth.append(namespaces.RenameJoined(config.hostname))
+    if config.domainname:
+        birth.append(namespaces.SetDomainname(config.domainname))
     birth += [namespaces.WriteSysctl(key, value) for key, value in config.linux.sysctl.items()]
     return outside, flags, birth
 
 
+def _changed_namespaces(config: Config) -> set[str]:
+    """Namespaces in which the config sets something."""
+    changed = {namespace_of_sysctl(sysctl_file(key)) for key in config.linux.sysctl}
+    return changed | ({"uts"} if config.hostname or config.domainname else set())
+
+
 def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
-    propagation = options.PROPAGATIONS.get(config.linux.rootfs_propagation, kernel.MS_PRIVATE)
     strangers = config.linux.namespace("user") is not None
-    steps: list[Operation] = [mount_steps.SetPropagation(propagation)]
-    steps.append(sources.AttachRoot() if strangers else root.MountRoot(config.root.path))
+    steps: list[Operation] = rootfs.first(config)
     steps += mounting.inside(config, hierarchies)
-    steps.append(devices.DefaultDevices())
+    bound = mounting.brings_devices(config)
+    if not bound:
+        steps.append(devices.DefaultDevices())
     for device in config.linux.devices:
+        if bound and device.path.startswith("/dev/"):
+            continue
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         major, minor = device.major or 0, device.minor or 0
         steps.append(devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0))
@@ -184,7 +192,5 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
         steps.append(mount_steps.MakeDirectory(config.process.cwd))
     steps += [mount_steps.ReadonlyPath(path) for path in config.linux.readonly_paths]
     steps += [mount_steps.MaskPath(path, own=strangers) for path in config.linux.masked_paths]
-    if config.root.readonly:
-        steps.append(root.SealRoot())
-    steps.append(root.PivotRoot())
+    steps += rootfs.last(config)
     return steps

@@ -13,13 +13,12 @@ A detached copy ends with the last fd on it, so there is nothing to undo.
 from __future__ import annotations
 
 import os
-import stat
 from typing import NamedTuple
 
 from shimd.container import root
 from shimd.container.making import Making
-from shimd.container.mounts import directory_of
-from shimd.linux import mounts, paths, processes
+from shimd.container.mounts import attach
+from shimd.linux import mounts, processes
 from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_IDMAP, MS_PRIVATE, MS_SHARED, MS_SLAVE, OPEN_TREE_CLONE
 from shimd.wire.messages import RootMount
 
@@ -83,6 +82,7 @@ class HoldTree(NamedTuple):
 
     key: str
     source: str
+    destination: str
     recursive: bool
     attributes: Attributes
     propagation: int
@@ -91,7 +91,7 @@ class HoldTree(NamedTuple):
     idmap: IdMap | None
 
     def describe(self) -> tuple[str, str]:
-        return "open", f"{self.source} for a bind"
+        return "open", f"{self.source} to bind on {self.destination}"
 
     def execute(self, making: Making) -> None:
         tree = making.trees.pop(self.source, -1)
@@ -130,14 +130,7 @@ class AttachTree(NamedTuple):
     def execute(self, making: Making) -> None:
         tree = making.trees.pop(self.key)
         try:
-            if stat.S_ISDIR(os.fstat(tree).st_mode):
-                target = directory_of(making, self.destination)
-            else:
-                target = paths.make_file_in_root(making.root_fd, self.destination)
-            try:
-                mounts.move_mount(tree, target)
-            finally:
-                os.close(target)
+            attach(tree, making, self.destination)
         finally:
             os.close(tree)
 

@@ -1,38 +1,18 @@
 """Root file systems as kernels make them that lack what this one has: layers by path, overlays by options."""
 
 import os
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shimd.container import root
 from shimd.container.making import Anchors, Making
-from shimd.linux import mounts, processes
+from shimd.linux import mounts
 from shimd.wire.messages import RootMount
+from tests.shimd.direct import in_a_child
 
 pytestmark = pytest.mark.root
-
-
-def in_a_child(deed: Callable[[], None]) -> None:
-    """Do it in a mount namespace that ends with it; what it raises fails the test."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            processes.unshare(processes.CLONE_NEWNS)
-            mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=mounts.MS_PRIVATE, recursive=True)
-            deed()
-        except BaseException:  # noqa: BLE001 # it is the parent's to raise
-            os.write(write, traceback.format_exc().encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with open(read, "rb") as pipe:
-        said = pipe.read().decode()
-    os.waitpid(pid, 0)
-    assert not said, said
 
 
 @pytest.fixture

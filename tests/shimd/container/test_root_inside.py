@@ -10,7 +10,7 @@ import pytest
 from shimd.linux import mounts
 from shimd.wire.messages import RootMount
 from tests.shimd.configs import MOUNTS, config, shell
-from tests.shimd.stage import Stage, TemplateFailed, opened
+from tests.shimd.stage import Stage, opened
 
 pytestmark = pytest.mark.root
 
@@ -180,12 +180,6 @@ def test_what_is_mounted_below_a_volume(rootfs: Path, tmp_path: Path) -> None:
         subprocess.run(["umount", below], check=True)
 
 
-def test_an_option_of_a_volume_that_is_not_built_is_refused(stage: Stage, tmp_path: Path) -> None:
-    """Skipped silently, `rro` would leave writable what was asked to be read-only."""
-    with pytest.raises(TemplateFailed, match="rro"):
-        stage.template(config("true", mounts=[*MOUNTS, bind(tmp_path, "/vol", "rro")]))
-
-
 def test_mounts_inside_stay_inside(stage: Stage, tmp_path: Path) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     stage.start(config("sleep", "60", mounts=[*MOUNTS, bind(tmp_path, "/vol")]))
@@ -298,9 +292,21 @@ def test_its_own_limits_are_seen_inside(stage: Stage) -> None:
     assert int(stage.output(document)) == 64 << 20
 
 
-@pytest.mark.parametrize("propagation", ["", "private", "rprivate", "slave", "rslave"])
-def test_rootfs_propagation(stage: Stage, propagation: str) -> None:
-    assert stage.output(config("echo", "on", linux={"rootfsPropagation": propagation})) == "on\n"
+@pytest.mark.parametrize(
+    ("propagation", "root", "below"),
+    [
+        *((word, "", "") for word in ("", "private", "rprivate", "slave", "rslave")),
+        ("shared", "shared", ""),
+        ("rshared", "shared", "shared"),
+        ("unbindable", "unbindable", ""),
+        ("runbindable", "unbindable", "unbindable"),
+    ],
+)
+def test_rootfs_propagation(stage: Stage, propagation: str, root: str, below: str) -> None:
+    lines = stage.output(config("cat", "/proc/self/mountinfo", linux={"rootfsPropagation": propagation})).splitlines()
+    fields = {line.split()[4]: line.split(" - ")[0].split()[6:] for line in lines}
+    assert [field.partition(":")[0] for field in fields["/"]] == ([root] if root else [])
+    assert [field.partition(":")[0] for field in fields["/dev/shm"]] == ([below] if below else [])
 
 
 def test_a_mount_on_the_root_itself_hides_nothing_that_runs(stage: Stage) -> None:
