@@ -10,6 +10,7 @@ import pytest
 
 from tests.shimd.configs import MOUNTS, NAMESPACES, config, shell
 from tests.shimd.direct import Direct, in_a_child
+from tests.shimd.line import until
 from tests.shimd.stage import Stage, StartFailed, TemplateFailed, opened
 
 pytestmark = pytest.mark.root
@@ -466,6 +467,7 @@ def test_a_mount_namespace_by_path(stage: Stage, tmp_path: Path) -> None:
     stage.spawn(guest, stage.template(document))
     guest.started()
     assert guest.run_inside("cat", "/etc/hostname", "/etc/passwd") == "image\n"
+    assert until(lambda: b"mnt:" in guest.log("stdout"))
     said = guest.log("stdout").decode()
     assert said.splitlines()[0] == "image"
     assert "/vol: No such file" in said
