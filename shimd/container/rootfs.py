@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shimd.container import mounts, namespaces, options, root, sources
+from shimd.container import borrowed, mounts, namespaces, options, root, sources
 from shimd.container.making import Operation, OutsideOperation
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux.mounts import MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
@@ -19,7 +19,7 @@ def outside(config: Config) -> list[OutsideOperation]:
     """What is done about the root before the container is born."""
     entry = config.linux.namespace("mount")
     if entry is None:
-        return [root.BindRoot(config.root.path)]
+        return [borrowed.BindRoot(config.root.path)]
     if config.linux.namespace("user") is not None and not entry.path:
         return [sources.HoldRoot(config.root.path, _heard(config))]
     return []
@@ -30,9 +30,9 @@ def first(config: Config) -> list[Operation]:
     entry = config.linux.namespace("mount")
     if entry is None:
         _refuse_borrowed(config)
-        return [root.OpenRoot(config.root.path, bind=False)]
+        return [borrowed.OpenRoot(config.root.path, bind=False)]
     if entry.path:
-        return [namespaces.JoinMounts(), root.OpenRoot(config.root.path, bind=True)]
+        return [namespaces.JoinMounts(), borrowed.OpenRoot(config.root.path, bind=True)]
     steps: list[Operation] = [mounts.SetPropagation(_heard(config))]
     if config.linux.namespace("user") is not None:
         return [*steps, sources.AttachRoot()]
@@ -43,7 +43,7 @@ def last(config: Config) -> list[Operation]:
     """The change to it, after the mounts."""
     steps: list[Operation] = [root.SealRoot()] if config.root.readonly else []
     if is_borrowed(config):
-        return [*steps, root.ChangeRoot()]
+        return [*steps, borrowed.ChangeRoot()]
     steps.append(root.PivotRoot())
     word = config.linux.rootfs_propagation
     propagation = options.PROPAGATIONS.get(word, 0)
