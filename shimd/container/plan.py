@@ -180,8 +180,7 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     steps: list[Operation] = rootfs.first(config)
     steps += mounting.inside(config, hierarchies)
     bound = mounting.brings_devices(config)
-    if not bound:
-        steps.append(devices.DefaultDevices())
+    steps.append(devices.DefaultDevices(bound))
     for device in config.linux.devices:
         if bound and device.path.startswith("/dev/"):
             continue

@@ -28,7 +28,7 @@ class MountRoot(NamedTuple):
 
     def execute(self, making: Making) -> None:
         recipe = making.root[0] if making.root else RootMount("bind", [self.path])
-        if recipe.kind == "overlay" and not _one_by_one(recipe):
+        if recipe.kind == "overlay" and not one_by_one(recipe):
             making.root_fd = overlay_of_options(recipe, making)
             return
         anchor = os.open(making.anchors.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,8 +48,8 @@ def detached(recipe: RootMount, making: Making, propagation: int) -> int:
     """
     if recipe.kind != "overlay":
         return bind(recipe, making, propagation)
-    needs_places = any(layer in making.trees for layer in recipe.lower) and not _fd_layers()
-    if _one_by_one(recipe) and not needs_places:
+    needs_places = any(layer in making.trees for layer in recipe.lower) and not fd_layers()
+    if one_by_one(recipe) and not needs_places:
         return overlay(recipe, making)
     return descend(lambda: _aside(recipe, making))
 
@@ -57,7 +57,7 @@ def detached(recipe: RootMount, making: Making, propagation: int) -> int:
 def _aside(recipe: RootMount, making: Making) -> int:
     processes.unshare(processes.CLONE_NEWNS)
     mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=MS_PRIVATE, recursive=True)
-    if _one_by_one(recipe):
+    if one_by_one(recipe):
         return overlay(recipe, making)
     attached = overlay_of_options(recipe, making)
     return mounts.open_tree(attached, "", OPEN_TREE_CLONE | mounts.AT_EMPTY_PATH)
@@ -76,7 +76,7 @@ def bind(recipe: RootMount, making: Making, propagation: int = MS_PRIVATE) -> in
 def overlay(recipe: RootMount, making: Making) -> int:
     """A detached overlay; layers one by one (`lowerdir+`, Linux 6.7), so that no 4 KiB of options bound them."""
     fds = [(layer, making.trees.get(layer, -1)) for layer in recipe.lower]
-    if any(fd >= 0 for _, fd in fds) and not _fd_layers():
+    if any(fd >= 0 for _, fd in fds) and not fd_layers():
         fds = [(_attach(fd, making) if fd >= 0 else layer, -1) for layer, fd in fds]
     configuration = mounts.fsopen("overlay")
     try:
@@ -127,13 +127,13 @@ def _options(directories: list[str], layers: int) -> bytes:
     return os.fsencode(",".join(words))
 
 
-def _one_by_one(recipe: RootMount) -> bool:
+def one_by_one(recipe: RootMount) -> bool:
     """Can fsconfig(2) take this overlay, each path as a string of its own?"""
     paths = (*recipe.lower, recipe.upper, recipe.work)
     return mounts.overlay_appends() and all(len(os.fsencode(path)) <= mounts.STRING_BYTES for path in paths)
 
 
-def _fd_layers() -> bool:
+def fd_layers() -> bool:
     """Does overlay take layers as fds on detached mounts? Linux 6.15 and later do (kernel commit db04662e2f4f)."""
     release = os.uname().release.split(".")
     return (int(release[0]), int(release[1].partition("-")[0])) >= (6, 15)
@@ -190,23 +190,3 @@ class PropagateRoot(NamedTuple):
 
     def execute(self, making: Making) -> None:
         mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=self.propagation, recursive=self.recursive)
-
-
-class MoveRoot(NamedTuple):
-    """Put the root over the machine's and change to it, where pivot_root(2) cannot: on an initramfs (`--no-pivot`).
-
-    The machine's mounts stay below it. A container that may call chroot(2) and mount(2) can come back to them.
-    """
-
-    def describe(self) -> tuple[str, str]:
-        return "change to", "the root file system, moved over the machine's"
-
-    def execute(self, making: Making) -> None:
-        os.fchdir(making.root_fd)
-        place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            mounts.move_mount(making.root_fd, place)
-        finally:
-            os.close(place)
-        os.chroot(".")
-        os.chdir("/")

@@ -11,7 +11,7 @@ import pytest
 
 from shimd.linux import identity
 from shimd.wire.messages import RootMount
-from tests.shimd.configs import CAPABILITIES, MOUNTS, NAMESPACES, config, process_of, shell
+from tests.shimd.configs import CAPABILITIES, MOUNTS, NAMESPACES, config, maps, process_of, shell
 from tests.shimd.line import gone, read_all, until
 from tests.shimd.stage import Stage, StartFailed, opened
 
@@ -183,6 +183,54 @@ def test_the_timeline_is_the_machines_in_a_time_namespace_too(stage: Stage, secs
     assert stamps[-1] - stamps[0] < 10 * 10**9
     out, _ = container.exec("e", process_of("readlink", "/proc/self/ns/time"))
     assert read_all(out).decode().strip() == os.readlink(f"/proc/{container.pid}/ns/time")
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/time").exists(), reason="this kernel has no time namespaces")
+def test_a_time_namespace_by_path(stage: Stage) -> None:
+    offsets = {"boottime": {"secs": 50 * 86400}}
+    owner = stage.start(config("sleep", "60", namespaces=[*NAMESPACES, "time"], linux={"timeOffsets": offsets}))
+    path = f"/proc/{owner.pid}/ns/time"
+    guest = config("cat", "/proc/uptime", namespaces=[*NAMESPACES, {"type": "time", "path": path}])
+    assert float(stage.output(guest).split()[0]) > 50 * 86400
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/time").exists(), reason="this kernel has no time namespaces")
+def test_a_time_namespace_beside_a_user_namespace(stage: Stage) -> None:
+    linux = {**maps(100000), "timeOffsets": {"boottime": {"secs": 50 * 86400}}}
+    document = config("cat", "/proc/uptime", namespaces=[*NAMESPACES, "time", "user"], linux=linux)
+    assert float(stage.output(document, owner=100000).split()[0]) > 50 * 86400
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("network", {"linux": {"sysctl": {"net.ipv4.ip_default_ttl": "33"}}}),
+        ("ipc", {"linux": {"sysctl": {"kernel.msgmax": "4242"}}}),
+        ("uts", {"hostname": "box"}),
+        ("uts", {"domainname": "yard"}),
+    ],
+)
+def test_what_would_change_the_machine(stage: Stage, kind: str, changes: dict[str, Any]) -> None:
+    """By a path the machine's own namespace can be meant; what the config sets would be set there."""
+    path = f"/proc/self/ns/{KINDS[kind]}"
+    seen = [Path(f"/proc/sys/{name}").read_text() for name in ("net/ipv4/ip_default_ttl", "kernel/msgmax")]
+    names = os.uname()
+    with pytest.raises(StartFailed, match=f"open {kind} namespace {path}: it is the runtime's own"):
+        stage.start(config("true", namespaces=joined(**{kind: path}), **changes))
+    assert [Path(f"/proc/sys/{name}").read_text() for name in ("net/ipv4/ip_default_ttl", "kernel/msgmax")] == seen
+    assert os.uname() == names
+    # Joined alone it changes nothing, and is what `--network host` may be written as.
+    mounts = [mount for mount in MOUNTS if kind != "network" or mount["type"] != "sysfs"]
+    stage.output(config("true", namespaces=joined(**{kind: path}), mounts=mounts))
+
+
+def test_a_sysctl_and_a_name_in_a_namespace_of_another(stage: Stage) -> None:
+    owner = stage.start(config("sleep", "60"))
+    paths = {kind: f"/proc/{owner.pid}/ns/{KINDS[kind]}" for kind in ("network", "uts")}
+    linux = {"sysctl": {"net.ipv4.ip_default_ttl": "33"}}
+    document = config("hostname", namespaces=joined(**paths), linux=linux, hostname="joined")
+    assert stage.output(document) == "joined\n"
+    assert owner.run_inside("cat", "/proc/sys/net/ipv4/ip_default_ttl") == "33\n"
 
 
 def user_config(*args: str, first: int, **changes: Any) -> dict[str, Any]:

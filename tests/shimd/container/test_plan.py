@@ -288,6 +288,7 @@ def test_a_bound_dev_is_left_as_it_is() -> None:
     devices = [{"type": "c", "path": path, "major": 1, "minor": 3} for path in ("/dev/mine", "/srv/mine")]
     lines = plan_of(config("sh", mounts=[dev], linux={"devices": devices})).describe()
     assert "rooting: create device /srv/mine" in lines
+    assert "rooting: leave /dev as it was bound" in lines
     assert not {"rooting: create default devices in /dev", "rooting: create device /dev/mine"} & set(lines)
 
 

@@ -47,7 +47,7 @@ def judge(tree: int) -> None:
 @pytest.mark.parametrize("by_options", [False, True])
 def test_several_layers_that_came_as_mounts(making: Making, monkeypatch: pytest.MonkeyPatch, by_options: bool) -> None:
     """Linux before 6.15 wants paths for them, before 6.7 options as well: one anchor serves them all."""
-    monkeypatch.setattr(root, "_fd_layers", lambda: False)
+    monkeypatch.setattr(root, "fd_layers", lambda: False)
     if by_options:
         monkeypatch.setattr(mounts, "overlay_appends", lambda: False)
 
@@ -65,7 +65,7 @@ def test_a_detached_root_leaves_no_mount(
 ) -> None:
     """Whatever places the kernel wants meanwhile, they are a child's."""
     if not fd_layers:
-        monkeypatch.setattr(root, "_fd_layers", lambda: False)
+        monkeypatch.setattr(root, "fd_layers", lambda: False)
     if by_options:
         monkeypatch.setattr(mounts, "overlay_appends", lambda: False)
 
