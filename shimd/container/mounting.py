@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from shimd.container import mounts as steps
 from shimd.container import options, sources
 from shimd.container.making import Operation, OutsideOperation
 from shimd.container.options import MountOptions
-from shimd.container.tmpfs import MountTmpfs
+from shimd.container.tmpfs import MountTmpfs, SealTmpfs
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import mounts as kernel
 from shimd.linux.cgroups import Hierarchy
@@ -18,7 +19,7 @@ from shimd.spec.config import Config, IdMapping, Mount
 def outside(config: Config) -> list[OutsideOperation]:
     """What init cannot open itself (see `sources`), in the order of the mounts."""
     found: list[OutsideOperation] = []
-    for place, mount in enumerate(config.mounts):
+    for place, mount in enumerate(_entries(config)):
         wish = options.parse(mount.options)
         if _is_bind(mount, wish) and _is_held(config, mount, wish):
             found.append(_held(config, place, mount, wish))
@@ -26,17 +27,46 @@ def outside(config: Config) -> list[OutsideOperation]:
 
 
 def inside(config: Config, hierarchies: tuple[Hierarchy, ...]) -> Iterator[Operation]:
-    """A step per entry."""
-    for place, mount in enumerate(config.mounts):
+    """A step per entry, and one more where the entry is a new root."""
+    for place, mount in enumerate(_entries(config)):
         wish = options.parse(mount.options)
         if wish.remount:
             yield _remount(mount, wish)
-        elif not _is_bind(mount, wish):
-            yield _filesystem(config, mount, wish, hierarchies)
+            continue
+        if not _is_bind(mount, wish):
+            yield _filesystem(config, place, mount, wish, hierarchies)
         elif _is_held(config, mount, wish):
             yield sources.AttachTree(_key(place), mount.source, mount.destination)
         else:
             yield _bind(mount, wish)
+        if not os.path.normpath(mount.destination).strip("/"):
+            yield steps.CoverRoot()
+
+
+def last(config: Config) -> Iterator[Operation]:
+    """What waits until all is in its place."""
+    for place, mount in enumerate(config.mounts):
+        if mount.type == "tmpfs" and _is_sealed(options.parse(mount.options)):
+            yield SealTmpfs(_key(place), mount.destination)
+
+
+def _is_sealed(wish: MountOptions) -> bool:
+    return not wish.remount and bool((wish.set | wish.recursive_set) & kernel.MOUNT_ATTR_RDONLY)
+
+
+def _entries(config: Config) -> Iterator[Mount]:
+    """The mounts, with the machine's sysfs in place of one that the kernel refuses.
+
+    A sysfs shows a network namespace, and is mounted by who has the right over that (sysfs(5)): not by a container in
+    a user namespace of its own that lives in the machine's network.
+    """
+    spaces = config.linux
+    refused = spaces.namespace("user") is not None and spaces.namespace("network") is None
+    for mount in config.mounts:
+        if refused and mount.type == "sysfs":
+            below = tuple(f"r{option}" if option in options.ATTRIBUTES else option for option in mount.options)
+            mount = mount._replace(type="bind", source="/sys", options=("rbind", *below))
+        yield mount
 
 
 def brings_devices(config: Config) -> bool:
@@ -121,12 +151,15 @@ def _refuse_parameters(mount: Mount, wish: MountOptions) -> None:
         raise _refusal("bind", mount, "tmpcopyup needs a tmpfs")
 
 
-def _filesystem(config: Config, mount: Mount, wish: MountOptions, hierarchies: tuple[Hierarchy, ...]) -> Operation:
+def _filesystem(
+    config: Config, place: int, mount: Mount, wish: MountOptions, hierarchies: tuple[Hierarchy, ...]
+) -> Operation:
     if wish.idmap or mount.uid_mappings:
         raise _refusal("mount", mount, "only a bind can be id-mapped")
     if wish.copy_up and mount.type != "tmpfs":
         raise _refusal("mount", mount, "tmpcopyup needs a tmpfs")
     attributes = wish.set | wish.recursive_set
+    sealed = _is_sealed(wish)
     if mount.type in ("cgroup", "cgroup2"):
         return _cgroups(config, mount, wish, hierarchies)
     if wish.old_flags or any(_is_long(value) for _, value in wish.parameters):
@@ -134,8 +167,16 @@ def _filesystem(config: Config, mount: Mount, wish: MountOptions, hierarchies: t
         return steps.MountByOptions(
             mount.type, mount.destination, mount.source, flags | wish.old_flags, data, wish.propagation
         )
-    if mount.type == "tmpfs" and (wish.copy_up or not any(key == "mode" for key, _ in wish.parameters)):
-        return MountTmpfs(mount.destination, mount.source, attributes, wish.parameters, wish.propagation, wish.copy_up)
+    if mount.type == "tmpfs" and (wish.copy_up or sealed or not any(key == "mode" for key, _ in wish.parameters)):
+        return MountTmpfs(
+            mount.destination,
+            mount.source,
+            attributes & ~kernel.MOUNT_ATTR_RDONLY,
+            wish.parameters,
+            wish.propagation,
+            wish.copy_up,
+            _key(place) if sealed else "",
+        )
     return steps.MountFilesystem(
         mount.type, mount.destination, mount.source, attributes, wish.parameters, wish.propagation
     )

@@ -207,6 +207,21 @@ def _set_parameters(configuration: int, parameters: tuple[tuple[str, str | None]
             mounts.fsconfig_string(configuration, key, value)
 
 
+class CoverRoot(NamedTuple):
+    """Go on in what was just mounted on the root itself: it is the container's root from here on.
+
+    From a root directory `..` leads to what is mounted on it (path_resolution(7): "/.." is the same as "/").
+    """
+
+    def describe(self) -> tuple[str, str]:
+        return "change to", "what was mounted on /"
+
+    def execute(self, making: Making) -> None:
+        covered = making.root_fd
+        making.root_fd = paths.open_in_root(covered, "..", os.O_PATH | os.O_DIRECTORY)
+        os.close(covered)
+
+
 class MountCgroups(NamedTuple):
     """The container's own cgroups, seen as the roots of their hierarchies: one (v2), or a tmpfs full of them (v1).
 
@@ -366,4 +381,10 @@ def directory_of(making: Making, path: str, unsymlinked: bool = False) -> int:
             return paths.openat2(making.root_fd, path.strip("/"), flags, 0, resolve)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(
+                    error.errno, "it must be mounted on ordinary directory, not by way of a symlink"
+                ) from None
+            raise
     return paths.make_directory_in_root(making.root_fd, path)

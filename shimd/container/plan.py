@@ -191,5 +191,6 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
         steps.append(mount_steps.MakeDirectory(config.process.cwd))
     steps += [mount_steps.ReadonlyPath(path) for path in config.linux.readonly_paths]
     steps += [mount_steps.MaskPath(path, own=strangers) for path in config.linux.masked_paths]
+    steps += mounting.last(config)
     steps += rootfs.last(config)
     return steps

@@ -22,7 +22,8 @@ KEPT_ATTRIBUTES = ("user.", "security.capability", "system.posix_acl_")
 class MountTmpfs(NamedTuple):
     """Mount a tmpfs. Where the options give no mode, it has the mode of the directory that was there.
 
-    The copy works on directory fds and follows nothing; files of several names become several files.
+    The copy works on directory fds and follows nothing; files of several names become several files. With a `seal` the
+    mount is kept under this key for SealTmpfs: what is mounted and made below it comes before it is read-only.
     """
 
     destination: str
@@ -31,6 +32,7 @@ class MountTmpfs(NamedTuple):
     parameters: tuple[tuple[str, str | None], ...]
     propagation: int
     copy_up: bool
+    seal: str = ""
 
     def describe(self) -> tuple[str, str]:
         return "mount", f"tmpfs on {self.destination}"
@@ -55,6 +57,8 @@ class MountTmpfs(NamedTuple):
                 mounts.move_mount(tree, target)
                 if self.propagation:
                     mounts.mount_setattr(tree, "", propagation=self.propagation)
+                if self.seal:
+                    making.trees[self.seal] = os.dup(tree)
             finally:
                 os.close(tree)
         finally:
@@ -74,6 +78,23 @@ class MountTmpfs(NamedTuple):
         finally:
             os.close(origin)
             os.close(place)
+
+
+class SealTmpfs(NamedTuple):
+    """Make a tmpfs read-only that was kept writable until all is in its place (`ro` of a /dev)."""
+
+    seal: str
+    destination: str
+
+    def describe(self) -> tuple[str, str]:
+        return "make read-only", f"tmpfs on {self.destination}"
+
+    def execute(self, making: Making) -> None:
+        tree = making.trees.pop(self.seal)
+        try:
+            mounts.mount_setattr(tree, "", set_=mounts.MOUNT_ATTR_RDONLY)
+        finally:
+            os.close(tree)
 
 
 def _atime_mask(attributes: int) -> int:

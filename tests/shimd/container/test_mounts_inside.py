@@ -21,7 +21,7 @@ CAPABILITY = struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
 def options_of(said: str, place: str) -> set[str]:
     """A mount's own options, from mountinfo."""
     lines = [line.split() for line in said.splitlines()]
-    return next(set(words[5].split(",")) for words in lines if words[4] == place)
+    return next(set(words[5].split(",")) for words in lines if words[4:5] == [place])
 
 
 @pytest.fixture
@@ -210,6 +210,25 @@ def test_the_mode_of_a_tmpfs_is_that_of_what_was_there(stage: Stage) -> None:
     said = stage.output(config("stat", "-c", "%a", "/tmp", "/home/app", "/new/place", "/run", mounts=mounts))
     # What was not there has the kernel's mode.
     assert said.split() == ["1777", "755", "1777", "711"]
+
+
+def test_a_read_only_dev(stage: Stage) -> None:
+    """What is in it is made before it is read-only."""
+    mounts = [dict(entry) for entry in MOUNTS]
+    mounts[1]["options"] = [*mounts[1]["options"], "ro"]
+    for changes in ({}, {"namespaces": [*NAMESPACES, "user"], "linux": maps(100000)}):
+        script = "touch /dev/x 2>&1; : >/dev/null; touch /dev/shm/x && ls /dev/pts/ptmx; cat /proc/self/mountinfo"
+        said = stage.output(shell(script, mounts=mounts, **changes), owner=100000 if changes else 0)
+        assert said.splitlines()[:2] == ["touch: /dev/x: Read-only file system", "/dev/pts/ptmx"]
+        assert {"ro", "nosuid"} <= options_of(said, "/dev")
+
+
+def test_sysfs_of_the_machines_network_in_a_user_namespace(stage: Stage) -> None:
+    """The kernel mounts none there: it is the machine's, with what was asked for."""
+    kinds = [kind for kind in NAMESPACES if kind != "network"]
+    document = config("cat", "/proc/self/mountinfo", namespaces=[*kinds, "user"], linux=maps(100000))
+    said = stage.output(document, owner=100000)
+    assert {"ro", "nosuid", "nodev", "noexec"} <= options_of(said, "/sys")
 
 
 # others

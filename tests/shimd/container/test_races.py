@@ -133,9 +133,9 @@ def test_the_same_in_a_user_namespace(stage: Stage, tmp_path: Path, victim: Path
                 container.started()
                 container.ended()
                 said = container.log("stdout").decode()
+                # Once, and on a directory of its own: by either name, or what the symlink means inside.
                 places = [line.split()[4] for line in said.splitlines() if line.split()[3] == "/etc"]
-                # A mount stays on its directory, by whichever name that goes now.
-                assert places in (["/tmp/x/y"], ["/tmp/z/y"])
+                assert places in (["/tmp/x/y"], ["/tmp/z/y"], [f"{victim}/y"])
                 started += 1
             stage.empty()
     assert started

@@ -10,7 +10,7 @@ import pytest
 from shimd.linux import mounts
 from shimd.wire.messages import RootMount
 from tests.shimd.configs import MOUNTS, config, shell
-from tests.shimd.stage import Stage, opened
+from tests.shimd.stage import Stage, StartFailed, opened
 
 pytestmark = pytest.mark.root
 
@@ -264,14 +264,15 @@ def test_masked_paths_are_masked(stage: Stage) -> None:
 
 def test_read_only_paths_are_read_only(stage: Stage) -> None:
     script = """
-        (echo 1 >/proc/sys/net/ipv4/ip_forward) 2>/dev/null && echo written
+        before=$(cat /proc/sys/net/ipv4/ip_forward)
+        (echo $((1 - before)) >/proc/sys/net/ipv4/ip_forward) 2>/dev/null && echo written
         (echo h >/proc/sysrq-trigger) 2>/dev/null && echo written
         (echo x >/etc/passwd) 2>/dev/null && echo written
         touch /etc/new 2>/dev/null && echo written
-        cat /proc/sys/net/ipv4/ip_forward
+        test $(cat /proc/sys/net/ipv4/ip_forward) = $before && echo same
     """
     paths = ["/proc/sys", "/proc/sysrq-trigger", "/etc", "/no/such/thing"]
-    assert stage.output(shell(script, linux={"readonlyPaths": paths})) == "0\n"
+    assert stage.output(shell(script, linux={"readonlyPaths": paths})) == "same\n"
 
 
 def test_cgroup_mounts(stage: Stage) -> None:
@@ -309,7 +310,16 @@ def test_rootfs_propagation(stage: Stage, propagation: str, root: str, below: st
     assert [field.partition(":")[0] for field in fields["/dev/shm"]] == ([below] if below else [])
 
 
-def test_a_mount_on_the_root_itself_hides_nothing_that_runs(stage: Stage) -> None:
-    """What is mounted over / lies above the root that init changes to: it runs what the image has."""
-    mount = {"destination": "/", "type": "tmpfs", "source": "t"}
-    assert stage.output(config("cat", "/etc/hostname", mounts=[mount])) == "image\n"
+def test_a_mount_on_the_root_itself_is_the_root(stage: Stage, tmp_path: Path) -> None:
+    """In the order of the mounts: what comes behind it is mounted in it."""
+    subprocess.run(["cp", "-a", stage.rootfs, tmp_path / "other"], check=True)
+    (tmp_path / "other/etc/hostname").write_text("other\n")
+    copied = {"destination": "//.", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"]}
+    bound = bind(tmp_path / "other", "/")
+    assert stage.output(config("cat", "/etc/hostname", mounts=[bound, *MOUNTS])) == "other\n"
+    said = stage.output(shell("cat /etc/hostname; touch /new; cat /proc/mounts", mounts=[bound, copied, *MOUNTS]))
+    assert said.startswith("other\n")
+    assert [line.split()[2] for line in said.splitlines() if line.split()[1:2] == ["/"]] == ["tmpfs"]
+    assert not (tmp_path / "other/new").exists()
+    with pytest.raises(StartFailed, match="run sh: no such file"):
+        stage.start(shell("true", mounts=[{**copied, "options": []}]))
