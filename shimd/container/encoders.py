@@ -77,6 +77,8 @@ def _propagation(to: Phrases, step: mounts.SetPropagation) -> None:
 
 
 def _mount_root(to: Phrases, step: root.MountRoot) -> None:
+    if step.propagation != kernel.MS_PRIVATE:
+        raise Unscripted(step.describe())
     code = to.script
     anchor = code.opened("openat", kernel.AT_FDCWD, code.text(to.anchors.root), DIRECTORY)
     to.attach(to.root, anchor)
@@ -96,7 +98,7 @@ def _bind(to: Phrases, step: mounts.BindMount) -> None:
     code = to.script
     sources = [other for other in to.plan.rooting if isinstance(other, mounts.BindMount)]
     tree = to.trees[[other is step for other in sources].index(True)]
-    to.set_attributes(tree, propagation=step.propagation, recursive=True)
+    to.set_attributes(tree, step.recursive_set, step.recursive_clear, step.propagation, recursive=True)
     if step.set or step.clear:
         to.set_attributes(tree, step.set, step.clear)
     is_directory, found = Label(), Label()
@@ -175,6 +177,8 @@ def _make_directory(to: Phrases, step: mounts.MakeDirectory) -> None:
 
 
 def _default_devices(to: Phrases, step: devices.DefaultDevices) -> None:
+    if step.bound:
+        return
     code = to.script
     code.attempt("mkdirat", to.root, code.text("dev"), 0o755, errors=(errno.EEXIST,))
     directory = to.open("dev", os.O_PATH | os.O_DIRECTORY, UNSYMLINKED)

@@ -78,7 +78,8 @@ class Scripted(NamedTuple):
 
 def compile_script(plan: Plan, anchors: Anchors) -> Scripted | None:
     """The plan as a script, or None if the reference has to do it."""
-    if not script.usable() or plan.uid_map or plan.gid_map or not plan.own_pids:
+    wanted = processes.CLONE_NEWNS | processes.CLONE_NEWPID
+    if not script.usable() or plan.kinds & processes.CLONE_NEWUSER or plan.clone_flags & wanted != wanted:
         return None
     try:
         return Compiler(plan, anchors).compile()
