@@ -9,11 +9,13 @@ import errno
 import os
 import resource
 import stat
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from shimd.container import labels, scheduling
 from shimd.container.making import Making, Operation
 from shimd.errors import NOT_EXECUTABLE, NOT_FOUND, RuntimeTrouble, Trouble
-from shimd.linux import identity, processes
+from shimd.linux import identity, processes, procfs
 from shimd.spec.config import Process
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,11 +32,7 @@ class SetOomScore(NamedTuple):
         return "set", f"oom_score_adj to {self.value}"
 
     def execute(self, making: Making) -> None:
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, str(self.value).encode())
-        finally:
-            os.close(fd)
+        procfs.write("self/oom_score_adj", str(self.value))
 
 
 class JoinKeyring(NamedTuple):
@@ -186,12 +184,14 @@ def _refusal(program: str, number: int, cause: str, code: int) -> Trouble:
 
 def early_steps(process: Process) -> list[Operation]:
     """What a process sets through the machine's /proc, before its root changes."""
-    return [] if process.oom_score_adj is None else [SetOomScore(process.oom_score_adj)]
+    score: list[Operation] = [] if process.oom_score_adj is None else [SetOomScore(process.oom_score_adj)]
+    return score + labels.early_steps(process)
 
 
-def late_steps(process: Process, possible: int) -> list[Operation]:
-    """From inside the root to exec; `possible` as in Become."""
+def late_steps(process: Process, possible: int, common: Sequence[Operation] = ()) -> list[Operation]:
+    """From inside the root to exec; `possible` as in Become, `common` are steps of every process of the container."""
     steps: list[Operation] = [SetRlimit(limit.type, limit.soft, limit.hard) for limit in process.rlimits]
+    steps += [*common, *scheduling.own_steps(process)]
     if process.no_new_privileges:
         steps.append(NoNewPrivileges())
     if process.cwd != "/":

@@ -12,7 +12,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shimd.container import cgroups, devices, identity, namespaces, options, root
+from shimd.container import (
+    cgroups,
+    devices,
+    identity,
+    labels,
+    namespaces,
+    netdevices,
+    options,
+    resctrl,
+    root,
+    scheduling,
+    seccomp,
+)
 from shimd.container import mounts as mount_steps
 from shimd.container.making import Operation, OutsideOperation
 from shimd.container.namespaces import FLAGS
@@ -46,6 +58,9 @@ class Plan(NamedTuple):
     """CLONE_NEW* of those that it has to be born into (setns(2): pid and time count for children)."""
     stdin: bool
     """Does the container's stdin stay open for an attach? (Else it is the null device.)"""
+    common: tuple[Operation, ...] = ()
+    """Steps of every process of the container, execs too."""
+    filter: seccomp.Filter = seccomp.NO_FILTER
 
     def describe(self) -> list[str]:
         """One line per step, for `plan` and the tests."""
@@ -64,26 +79,33 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
     outside, flags, namespace_steps = _namespaces(config)
     cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies)
     used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, cgroups.CreateCgroup))
+    common = scheduling.common_steps(config.linux)
+    filter = seccomp.compile_filter(config.linux.seccomp, config.oci_version, config.annotations)
+    groups = resctrl.compile_groups(config.linux.intel_rdt)
     birth: list[Operation] = [cgroups.EnterCgroups()] if used and used[0].version == 1 else []
+    birth += [*groups.enter, *filter.early]
     # In a user namespace procfs lets only the machine's root set the score of a process that is not dumpable.
     birth += identity.early_steps(config.process)
     birth += namespace_steps
     possible = 0 if config.linux.namespace("user") else kernel_identity.bounding()
+    late = identity.late_steps(config.process, possible, common)
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
-        outside=(*outside, *cgroup_steps),
+        outside=(*outside, *cgroup_steps, *groups.outside),
         clone_flags=flags,
         uid_map=_map(config.linux.uid_mappings),
         gid_map=_map(config.linux.gid_mappings),
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
-        process=(identity.JoinKeyring(), *identity.late_steps(config.process, possible)),
+        process=(identity.JoinKeyring(), *filter.placed(late, config.process.no_new_privileges)),
         possible=possible,
         hierarchies=used,
         own_pids=bool(flags & processes.CLONE_NEWPID),
         kinds=kinds & ~namespaces.FOR_CHILDREN,
         child_kinds=kinds & namespaces.FOR_CHILDREN,
         stdin=stdin,
+        common=common,
+        filter=filter,
     )
 
 
@@ -92,16 +114,6 @@ def _refuse_unbuilt(config: Config) -> None:
     process = config.process
     asked = {
         "$.process.terminal": process and process.terminal,
-        "$.process.apparmorProfile": process and process.apparmor_profile,
-        "$.process.selinuxLabel": process and process.selinux_label,
-        "$.process.scheduler": process and process.scheduler,
-        "$.process.ioPriority": process and process.io_priority,
-        "$.linux.seccomp": config.linux.seccomp,
-        "$.linux.intelRdt": config.linux.intel_rdt,
-        "$.linux.memoryPolicy": config.linux.memory_policy,
-        "$.linux.netDevices": config.linux.net_devices,
-        "$.linux.personality": config.linux.personality,
-        "$.linux.mountLabel": config.linux.mount_label,
         "$.hooks": any(config.hooks),
         **_unbuilt_resources(config.linux.resources),
     }
@@ -164,6 +176,10 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
         birth.append(namespaces.UnshareCgroup())
     if "network" in new:
         birth.append(namespaces.LoopbackUp())
+    if config.linux.net_devices:
+        wishes = netdevices.wishes(config.linux)
+        outside.append(netdevices.OfferDevices(wishes))
+        birth.append(netdevices.TakeDevices(wishes))
     if "uts" in new:
         birth.append(namespaces.SetHostname(config.hostname))
         if config.domainname:
@@ -175,8 +191,10 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
 def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
     propagation = options.PROPAGATIONS.get(config.linux.rootfs_propagation, kernel.MS_PRIVATE)
     steps: list[Operation] = [mount_steps.SetPropagation(propagation), root.MountRoot(config.root.path)]
+    if config.linux.mount_label:
+        steps.append(labels.CheckMountLabel(config.linux.mount_label))
     for mount in config.mounts:
-        steps.append(_mount(mount, hierarchies))
+        steps.append(_mount(labels.labelled(mount, config.linux.mount_label), hierarchies))
     steps.append(devices.DefaultDevices())
     for device in config.linux.devices:
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
