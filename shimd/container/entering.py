@@ -12,7 +12,7 @@ from _socket import socket
 from collections.abc import Sequence
 from typing import NoReturn
 
-from shimd.container import identity
+from shimd.container import identity, scheduling
 from shimd.container.launch import Born, fail, perform, restore_signals, take_stdio
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
@@ -36,7 +36,7 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
     try:
         try:
             _hold_cgroups(plan, making)
-            pid, pidfd = processes.clone3(0, making.cgroup_fd)
+            pid, pidfd = processes.clone3(0, -1 if _initial_cpus(process) else making.cgroup_fd)
         except OSError as error:
             ours.close()
             cause = "the container ended" if error.errno in (2, 3, 12) else (error.strerror or "").lower()
@@ -58,6 +58,10 @@ def _hold_cgroups(plan: Plan, making: Making) -> None:
             making.task_fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
 
 
+def _initial_cpus(process: Process) -> str:
+    return process.exec_cpu_affinity.initial if process.exec_cpu_affinity is not None else ""
+
+
 # From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
 
 
@@ -66,8 +70,7 @@ def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequenc
         os.setsid()
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
         take_stdio(stdio)
-        for fd in making.task_fds:
-            os.write(fd, b"0")
+        _enter_cgroups(process, making)
         perform((*plan.filter.early, *identity.early_steps(process)), making)
         processes.setns(init, plan.kinds)
         os.chdir("/")
@@ -82,3 +85,17 @@ def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequenc
         if isinstance(error, OSError):
             error = RuntimeTrouble(Trouble("enter", "the container", (error.strerror or "").lower()))
         fail(sync, error)
+
+
+def _enter_cgroups(process: Process, making: Making) -> None:
+    """With the CPUs of execCPUAffinity before and in the cgroup: a v2 one is entered here then, and not at birth."""
+    if initial := _initial_cpus(process):
+        perform((scheduling.SetAffinity(initial),), making)
+        if making.cgroup_fd >= 0:
+            fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=making.cgroup_fd)
+            os.write(fd, b"0")
+            os.close(fd)
+    for fd in making.task_fds:
+        os.write(fd, b"0")
+    if process.exec_cpu_affinity is not None and process.exec_cpu_affinity.final:
+        perform((scheduling.SetAffinity(process.exec_cpu_affinity.final),), making)

@@ -14,6 +14,7 @@ to in both. The kernel takes a physical link back when the namespace ends, and r
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 from _socket import SCM_RIGHTS, SOL_SOCKET, if_nametoindex, socket
 from collections.abc import Sequence
@@ -83,14 +84,18 @@ class TakeDevices(NamedTuple):
         line = _offers.pop(making.id)
         namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for outside, _ in self.devices:
-                self._take(outside, line, namespace)
+            for outside, inside in self.devices:
+                self._take(outside, inside, line, namespace)
         finally:
             os.close(namespace)
             line.close()
 
-    def _take(self, outside: str, line: socket, namespace: int) -> None:
+    def _take(self, outside: str, inside: str, line: socket, namespace: int) -> None:
         before = rtnetlink.links()
+        if inside in before.values():
+            # Asked before: the kernel would move it first and then find the name taken (do_setlink()), and it would end
+            # with this namespace.
+            raise OSError(errno.EEXIST, f"{outside}: the name {inside} is taken")
         line.sendmsg([b"."], [(SOL_SOCKET, SCM_RIGHTS, namespace.to_bytes(4, "little"))])
         number, text, addresses = msgpack.unpackb(line.recv(1 << 16))
         if number:

@@ -30,7 +30,8 @@ class SetScheduler(NamedTuple):
             scheduling.sched_setattr(policy, flags, wish.nice, wish.priority, *times)
         except OSError as error:
             if error.errno == errno.EPERM:
-                raise OSError(errno.EPERM, "it needs CAP_SYS_NICE, and real-time budget in its cgroup") from error
+                cause = "it needs CAP_SYS_NICE, and on cgroup v1 a real-time budget (cpu.realtimeRuntime)"
+                raise OSError(errno.EPERM, cause) from error
             raise
 
 

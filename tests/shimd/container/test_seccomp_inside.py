@@ -1,7 +1,6 @@
 """linux.seccomp as the container feels it, on run and on exec."""
 
 import array
-import contextlib
 import errno
 import fcntl
 import json
@@ -109,21 +108,23 @@ class Agent:
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(str(path))
         self.server.listen()
-        self.server.settimeout(TIMEOUT)
+        self.over = os.eventfd(0)
         self.threads = [threading.Thread(target=self.accept, daemon=True)]
         self.threads[0].start()
 
     def accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.server.accept()
-                with connection:
-                    data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(64))
-                fds = array.array("i", ancillary[0][2])
-                self.messages.append(json.loads(data))
-                assert len(fds) == 1
-                self.threads.append(threading.Thread(target=self.serve, args=(fds[0],), daemon=True))
-                self.threads[-1].start()
+        poll = select.poll()
+        for fd in (self.server.fileno(), self.over):
+            poll.register(fd, select.POLLIN)
+        while self.over not in dict(poll.poll()):
+            connection, _ = self.server.accept()
+            with connection:
+                data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(64))
+            fds = array.array("i", ancillary[0][2])
+            self.messages.append(json.loads(data))
+            assert len(fds) == 1
+            self.threads.append(threading.Thread(target=self.serve, args=(fds[0],), daemon=True))
+            self.threads[-1].start()
 
     def serve(self, fd: int) -> None:
         poll = select.poll()
@@ -140,10 +141,12 @@ class Agent:
         os.close(fd)
 
     def close(self) -> None:
-        self.server.shutdown(socket.SHUT_RDWR)
+        os.eventfd_write(self.over, 1)
         for thread in self.threads:
             thread.join(TIMEOUT)
+            assert not thread.is_alive()
         self.server.close()
+        os.close(self.over)
 
 
 @pytest.fixture  # asked for before `stage`: an agent's calls end when their containers do
