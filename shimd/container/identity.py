@@ -15,7 +15,7 @@ from typing import NamedTuple
 from shimd.container import labels, scheduling
 from shimd.container.making import Making, Operation
 from shimd.errors import NOT_EXECUTABLE, NOT_FOUND, RuntimeTrouble, Trouble
-from shimd.linux import identity, processes, procfs
+from shimd.linux import executables, identity, processes, procfs
 from shimd.spec.config import Process
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -164,6 +164,8 @@ class Exec(NamedTuple):
             ]
         refused: OSError | None = None
         for candidate in candidates:
+            if executables.is_own(candidate):
+                raise RuntimeTrouble(_refusal(program, errno.EACCES, "it leads to the runtime itself", NOT_EXECUTABLE))
             try:
                 os.execve(candidate, self.args, environment)
             except (FileNotFoundError, NotADirectoryError):

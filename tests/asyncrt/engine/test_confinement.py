@@ -102,3 +102,18 @@ def test_a_set_uid_program_does_not_outlive_its_shim(shared: Engine, tmp_path: P
     assert shared.cli("wait", name).stdout == f"{KILLED}\n"
     until(lambda: not os.path.exists(f"/proc/{running['pid']}"), "the set-uid program is dead")
     assert shared.inspect(name)["exit"]["lost"]
+
+
+def test_the_interpreter_of_the_runtime_cannot_be_written(shared: Engine, image: str) -> None:
+    """CVE-2019-5736: who gets hold of a shim's or an init's program has it on a read-only mount, its end included."""
+    name = shared.cli("run", "-d", image, "sleep", "600", check=True).stdout.strip()
+    held = os.open(f"/proc/{shared.inspect(name)['shim_pid']}/exe", os.O_PATH)
+    try:
+        shared.cli("kill", name, check=True)
+        assert os.fstatvfs(held).f_flag & os.ST_RDONLY
+        with pytest.raises(OSError, match=r"Read-only file system|Text file busy"):
+            os.open(f"/proc/self/fd/{held}", os.O_WRONLY)
+    finally:
+        os.close(held)
+    done = shared.cli("run", "--rm", image, "/proc/self/exe", "-c", "print(1)")
+    assert done.returncode in (126, 127)
