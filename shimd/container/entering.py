@@ -35,8 +35,8 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
     ours, theirs = channel.pair()
     try:
         try:
-            _hold_cgroups(plan, making)
-            pid, pidfd = processes.clone3(0, -1 if _initial_cpus(process) else making.cgroup_fd)
+            _hold_cgroups(plan, making, process)
+            pid, pidfd = processes.clone3(0, making.cgroup_fd)
         except OSError as error:
             ours.close()
             cause = "the container ended" if error.errno in (2, 3, 12) else (error.strerror or "").lower()
@@ -49,10 +49,13 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
     return Born(pid, pidfd, ours)
 
 
-def _hold_cgroups(plan: Plan, making: Making) -> None:
+def _hold_cgroups(plan: Plan, making: Making, process: Process) -> None:
+    """Who has CPUs to be on before its cgroup is not born into it, but enters on its own."""
     for hierarchy in plan.hierarchies:
         directory = hierarchy.mount + making.cgroup
-        if hierarchy.version == 2:
+        if hierarchy.version == 2 and _initial_cpus(process):
+            making.task_fds.append(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        elif hierarchy.version == 2:
             making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
             making.task_fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
@@ -88,13 +91,9 @@ def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequenc
 
 
 def _enter_cgroups(process: Process, making: Making) -> None:
-    """With the CPUs of execCPUAffinity before and in the cgroup: a v2 one is entered here then, and not at birth."""
+    """With the CPUs of execCPUAffinity, before and in the cgroup."""
     if initial := _initial_cpus(process):
         perform((scheduling.SetAffinity(initial),), making)
-        if making.cgroup_fd >= 0:
-            fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=making.cgroup_fd)
-            os.write(fd, b"0")
-            os.close(fd)
     for fd in making.task_fds:
         os.write(fd, b"0")
     if process.exec_cpu_affinity is not None and process.exec_cpu_affinity.final:

@@ -9,7 +9,7 @@ import errno
 import os
 import resource
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shimd.container import labels, scheduling
@@ -152,20 +152,36 @@ class Exec(NamedTuple):
         return "run", self.args[0]
 
     def execute(self, making: Making) -> None:
-        environment = dict(entry.split("=", 1) for entry in (*self.env, *making.env) if "=" in entry)
+        self.guard(making)
+        self.run(making)
+
+    def environment(self, making: Making) -> dict[str, str]:
+        return dict(entry.split("=", 1) for entry in (*self.env, *making.env) if "=" in entry)
+
+    def candidates(self, environment: Mapping[str, str]) -> list[str]:
+        """Where the program may be; what has a slash is a path, all else is looked for on the container's PATH."""
         program = self.args[0]
         if not program:
             raise RuntimeTrouble(Trouble("run", '""', "the command is empty", code=NOT_FOUND))
         if "/" in program:
-            candidates = [program]
-        else:
-            candidates = [
-                f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")
-            ]
-        refused: OSError | None = None
-        for candidate in candidates:
+            return [program]
+        return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
+
+    def guard(self, making: Making) -> None:
+        """Refuse to run ourselves (CVE-2019-5736). Before a filter is loaded: it opens files."""
+        if executables.OWN is None:
+            return
+        for candidate in self.candidates(self.environment(making)):
             if executables.is_own(candidate):
-                raise RuntimeTrouble(_refusal(program, errno.EACCES, "it leads to the runtime itself", NOT_EXECUTABLE))
+                cause = "it leads to the runtime itself"
+                raise RuntimeTrouble(_refusal(self.args[0], errno.EACCES, cause, NOT_EXECUTABLE))
+
+    def run(self, making: Making) -> None:
+        """execve(2), and no other system call until it failed."""
+        environment = self.environment(making)
+        program = self.args[0]
+        refused: OSError | None = None
+        for candidate in self.candidates(environment):
             try:
                 os.execve(candidate, self.args, environment)
             except (FileNotFoundError, NotADirectoryError):

@@ -5,8 +5,8 @@
     ConfinedExec        process: LoadSeccomp right before exec, where no_new_privs lets everybody load a filter
 
 Without no_new_privs the load needs CAP_SYS_ADMIN and stands before capabilities are dropped: then the filter must allow
-what is left to do (setresuid, setresgid, setgroups, capset, prctl, umask, fstat, fchown, sendto, execve), as it must
-under runc.
+what is left to do (setresuid, setresgid, setgroups, capset, prctl, umask, newfstatat, fchown, sendto, execve, and where
+the runtime is not sealed, linux/executables.py, openat, read and close), as it must under runc.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import _thread
 import errno
 import functools
-import json
 import os
+from _json import encode_basestring_ascii
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from shimd.container.identity import Exec
 from shimd.container.making import Making, Operation
 from shimd.errors import RuntimeTrouble, Trouble
-from shimd.linux import bpf, seccomp
+from shimd.linux import filters, seccomp
 from shimd.spec.linux import Seccomp, SeccompRule
 from shimd.wire import channel
 
@@ -82,9 +82,18 @@ class Listener(NamedTuple):
         if self.metadata:
             said["metadata"] = self.metadata
         try:
-            agent.sendmsg([json.dumps(said).encode()], channel.rights([listener]))
+            agent.sendmsg([_json(said).encode()], channel.rights([listener]))
         finally:
             agent.close()
+
+
+def _json(value: object) -> str:
+    """`import json` would cost a command as much as the interpreter's start, and after fork nothing is imported."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_json(str(key))}: {_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_json, value)) + "]"
+    return encode_basestring_ascii(value) if isinstance(value, str) else str(int(str(value)))
 
 
 class LoadSeccomp(NamedTuple):
@@ -146,12 +155,13 @@ class ConfinedExec(NamedTuple):
         return self.exec.describe()
 
     def execute(self, making: Making) -> None:
+        self.exec.guard(making)
         try:
             self.load.execute(making)
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
             raise RuntimeTrouble(Trouble(*self.load.describe(), cause, errno=error.errno or 0)) from error
-        self.exec.execute(making)
+        self.exec.run(making)
 
 
 class Filter(NamedTuple):
@@ -196,8 +206,8 @@ def compiled(wish: Seccomp) -> bytes:
         native = seccomp.native_architecture()
         architectures = tuple(dict.fromkeys((native, *wish.architectures)))
         rules, young = _sort(wish, default)
-        program = bpf.unpack(seccomp.compile_filter(default, architectures, rules))
-        packed = bpf.pack(_squeezed(program, wish, architectures, young))
+        program = filters.unpack(seccomp.compile_filter(default, architectures, rules))
+        packed = filters.pack(_squeezed(program, wish, architectures, young))
     except seccomp.Unavailable as error:
         hint = "install libseccomp 2.5 or later: Debian's libseccomp2, Fedora's libseccomp"
         raise RuntimeTrouble(Trouble("compile", PLACE, f"there is no libseccomp here: {error}", hint)) from error
@@ -206,7 +216,7 @@ def compiled(wish: Seccomp) -> bytes:
         raise RuntimeTrouble(Trouble("compile", PLACE, cause, errno=error.errno or 0)) from error
     except KeyError as error:
         raise RuntimeTrouble(Trouble("compile", PLACE, f"no filters are known for machine {error}")) from error
-    except bpf.Unreadable as error:
+    except filters.Unreadable as error:
         raise RuntimeTrouble(Trouble("compile", PLACE, str(error), "make the profile shorter")) from error
     seccomp.program_of(packed)
     return packed
@@ -251,14 +261,14 @@ def _alternatives(rule: SeccompRule) -> list[tuple[seccomp.Argument, ...]]:
 
 
 def _squeezed(
-    program: list[bpf.Instruction], wish: Seccomp, architectures: tuple[str, ...], young: list[tuple[str, int]]
-) -> list[bpf.Instruction]:
+    program: list[filters.Instruction], wish: Seccomp, architectures: tuple[str, ...], young: list[tuple[str, int]]
+) -> list[filters.Instruction]:
     """The shortest program that decides so; with it the calls that libseccomp does not know.
 
     What is newer than the newest call that a profile names fails with ENOSYS under a restrictive default, as under
     runc: its author cannot have meant it, and a C library that gets EPERM does not try the older call.
     """
-    decisions = bpf.decide(program)
+    decisions = filters.decide(program)
     ranges = decisions.ranges
     names = sorted({name for rule in wish.syscalls for name in rule.names})
     for architecture in architectures:
@@ -267,12 +277,12 @@ def _squeezed(
             continue
         last = max((seccomp.resolve_on(architecture, name) for name in names), default=-1)
         x32 = architecture == "SCMP_ARCH_X32"
-        end = bpf.LAST_NUMBER if x32 or architecture != "SCMP_ARCH_X86_64" else seccomp.X32_BIT - 1
+        end = filters.LAST_NUMBER if x32 or architecture != "SCMP_ARCH_X86_64" else seccomp.X32_BIT - 1
         if wish.default_action not in PERMISSIVE and last >= 0:
-            ranges[value] = bpf.overlay(ranges[value], last + 1, end, bpf.Verdict(ENOSYS))
+            ranges[value] = filters.overlay(ranges[value], last + 1, end, filters.Verdict(ENOSYS))
         for name, returns in young:
             number = seccomp.resolve_on(architecture, name)
-            ranges[value] = bpf.overlay(ranges[value], number, number, bpf.Verdict(returns))
+            ranges[value] = filters.overlay(ranges[value], number, number, filters.Verdict(returns))
     native = seccomp.audit_value(architectures[0])
     ordered = {native: ranges[native], **ranges} if native in ranges else ranges
-    return bpf.assemble(decisions._replace(ranges=ordered))
+    return filters.assemble(decisions._replace(ranges=ordered))

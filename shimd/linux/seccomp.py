@@ -210,7 +210,7 @@ def compile_filter(default: int, architectures: Sequence[str], rules: Sequence[R
     if not context:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), f"default action {default:#x}")
     try:
-        # A binary tree: faster to analyse (bpf.decide). Before libseccomp 2.5 it is a list, and as good.
+        # A binary tree: faster to analyse (filters.decide). Before libseccomp 2.5 it is a list, and as good.
         library.seccomp_attr_set(context, _OPTIMIZE, _BINARY_TREE)
         for architecture in architectures:
             result = library.seccomp_arch_add(context, _token(architecture))

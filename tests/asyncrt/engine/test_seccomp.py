@@ -19,7 +19,7 @@ from shimd.container.seccomp import compiled
 from shimd.linux import seccomp as kernel
 from shimd.linux.identity import NUMBER_OF
 from shimd.spec.linux import Seccomp, SeccompArg, SeccompRule
-from tests.shimd.filters import ALLOW, I386, X32_BIT, X86_64, errno, verdict
+from tests.shimd.filter_machine import ALLOW, I386, X32_BIT, X86_64, errno, verdict
 
 SHIPPED = Path("/usr/share/containers/seccomp.json")
 MACHINE = "x86_64"

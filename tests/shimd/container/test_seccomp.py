@@ -11,7 +11,7 @@ from shimd.errors import RuntimeTrouble
 from shimd.linux import seccomp as kernel
 from shimd.spec.validate import load
 from tests.shimd.configs import config
-from tests.shimd.filters import ALLOW, I386, KILL_THREAD, LOG, NOTIFY, TRAP, X32_BIT, X86_64, errno, verdict
+from tests.shimd.filter_machine import ALLOW, I386, KILL_THREAD, LOG, NOTIFY, TRAP, X32_BIT, X86_64, errno, verdict
 
 try:
     kernel.resolve("read")

@@ -18,7 +18,7 @@ import pytest
 from shimd.linux import seccomp as kernel
 from shimd.wire.messages import ExecFailed
 from tests.shimd.configs import config, process_of, shell
-from tests.shimd.line import TIMEOUT, read_all
+from tests.shimd.line import TIMEOUT, read_all, until
 from tests.shimd.stage import Stage, StartFailed
 
 pytestmark = pytest.mark.root
@@ -183,7 +183,7 @@ def test_a_listener_decides(places: list[Agent], stage: Stage, tmp_path: Path, w
     assert (state["id"], state["status"], state["pid"]) == (container.id, "creating", container.pid)
     assert state["annotations"] == {"a": "b"}
     assert second["pid"] not in (0, container.pid)
-    assert len(agent.calls) == 2
+    assert until(lambda: len(agent.calls) == 2)
 
 
 def test_the_handing_over_may_itself_be_notified(places: list[Agent], stage: Stage, tmp_path: Path) -> None:

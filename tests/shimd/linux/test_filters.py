@@ -5,10 +5,11 @@ import random
 
 import pytest
 
-from shimd.linux import bpf, seccomp
+from shimd.linux import filters, seccomp
 from shimd.linux.seccomp import Argument, Rule
-from tests.shimd.filters import AARCH64, ALLOW, I386, KILL_THREAD, X32_BIT, X86_64, errno, verdict
+from tests.shimd.filter_machine import AARCH64, ALLOW, I386, KILL_THREAD, X32_BIT, X86_64, errno, verdict
 
+END = filters.LAST_NUMBER
 CALLS = ("read", "write", "openat", "close", "mmap", "clone", "socket", "personality", "ioctl", "bpf", "mount", "futex")
 ARCHITECTURES = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32")
 VALUES = (0, 1, 8, 0xFF, 0xFFFFFFFF, 0x1_0000_0000, 0x1_0000_0008, (1 << 64) - 1)
@@ -22,7 +23,7 @@ def compiled(default: int, architectures: tuple[str, ...], rules: list[Rule]) ->
 
 
 def squeezed(program: bytes) -> bytes:
-    return bpf.pack(bpf.assemble(bpf.decide(bpf.unpack(program))))
+    return filters.pack(filters.assemble(filters.decide(filters.unpack(program))))
 
 
 def same(one: bytes, other: bytes, numbers: list[int]) -> None:
@@ -78,38 +79,41 @@ def test_a_long_allow_list_gets_short() -> None:
 def test_far_jumps() -> None:
     """Every other call: more ranges than a conditional jump reaches over."""
     ranges = [
-        bpf.Range(number, number, bpf.Verdict(ALLOW if number % 2 else errno(number % 100))) for number in range(900)
+        filters.Range(number, number, filters.Verdict(ALLOW if number % 2 else errno(number % 100)))
+        for number in range(900)
     ]
-    ranges.append(bpf.Range(900, bpf.LAST_NUMBER, bpf.Verdict(KILL_THREAD)))
-    program = bpf.pack(bpf.assemble(bpf.Decisions({X86_64: ranges}, KILL_THREAD, [])))
-    for number in (*range(901), bpf.LAST_NUMBER):
+    ranges.append(filters.Range(900, filters.LAST_NUMBER, filters.Verdict(KILL_THREAD)))
+    program = filters.pack(filters.assemble(filters.Decisions({X86_64: ranges}, KILL_THREAD, [])))
+    for number in (*range(901), filters.LAST_NUMBER):
         wanted = KILL_THREAD if number >= 900 else ALLOW if number % 2 else errno(number % 100)
         assert verdict(program, number) == wanted
     assert verdict(program, 1, architecture=I386) == KILL_THREAD
 
 
 def test_too_long_for_the_kernel() -> None:
-    ranges = [bpf.Range(number, number, bpf.Verdict(number % 7 << 16)) for number in range(5000)]
-    ranges.append(bpf.Range(5000, bpf.LAST_NUMBER, bpf.Verdict(ALLOW)))
-    with pytest.raises(bpf.Unreadable, match=r"more than the kernel takes \(4096\)"):
-        bpf.assemble(bpf.Decisions({X86_64: ranges}, KILL_THREAD, []))
+    ranges = [filters.Range(number, number, filters.Verdict(number % 7 << 16)) for number in range(5000)]
+    ranges.append(filters.Range(5000, filters.LAST_NUMBER, filters.Verdict(ALLOW)))
+    with pytest.raises(filters.Unreadable, match=r"more than the kernel takes \(4096\)"):
+        filters.assemble(filters.Decisions({X86_64: ranges}, KILL_THREAD, []))
 
 
 def test_what_is_no_filter_of_libseccomps() -> None:
-    with pytest.raises(bpf.Unreadable, match="instruction 0 is 0x80"):
-        bpf.decide([bpf.Instruction(0x80, 0, 0, 0), bpf.Instruction(bpf.RET, 0, 0, 0)])
+    with pytest.raises(filters.Unreadable, match="instruction 0 is 0x80"):
+        filters.decide([filters.Instruction(0x80, 0, 0, 0), filters.Instruction(filters.RET, 0, 0, 0)])
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 0), (3, 9), (5, 5), (0, bpf.LAST_NUMBER), (10, bpf.LAST_NUMBER)])
+@pytest.mark.parametrize(
+    ("first", "last"), [(0, 0), (3, 9), (5, 5), (0, filters.LAST_NUMBER), (10, filters.LAST_NUMBER)]
+)
 def test_overlay(first: int, last: int) -> None:
-    yes, no, new = bpf.Verdict(ALLOW), bpf.Verdict(errno(1)), bpf.Verdict(errno(38))
-    ranges = [bpf.Range(0, 4, yes), bpf.Range(5, 9, no), bpf.Range(10, bpf.LAST_NUMBER, yes)]
-    made = bpf.overlay(ranges, first, last, new)
-    assert (made[0].first, made[-1].last) == (0, bpf.LAST_NUMBER)
+    yes, no, new = filters.Verdict(ALLOW), filters.Verdict(errno(1)), filters.Verdict(errno(38))
+    ranges = [filters.Range(0, 4, yes), filters.Range(5, 9, no), filters.Range(10, filters.LAST_NUMBER, yes)]
+    made = filters.overlay(ranges, first, last, new)
+    assert (made[0].first, made[-1].last) == (0, filters.LAST_NUMBER)
     for before, after in itertools.pairwise(made):
         assert after.first == before.last + 1
         assert after.verdict != before.verdict
-    for number in (0, 3, 4, 5, 9, 10, 11, bpf.LAST_NUMBER):
+    for number in (0, 3, 4, 5, 9, 10, 11, filters.LAST_NUMBER):
         [now] = [one.verdict for one in made if one.first <= number <= one.last]
         [then] = [one.verdict for one in ranges if one.first <= number <= one.last]
         assert now == (new if first <= number <= last else then)
