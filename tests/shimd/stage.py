@@ -24,7 +24,7 @@ from typing import Any
 import msgpack
 
 from shimd.errors import Trouble
-from shimd.linux import cgroups
+from shimd.linux import cgroups, executables
 from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
@@ -215,14 +215,17 @@ class Stage:
         hers = [her_control.fileno(), her_tickets, her_spawns.fileno()]
         code = BOOT.format([str(PROJECT), PACKAGES])
         words = [*map(str, hers), str(self.state), *keep]
+        interpreter = executables.sealed(sys.executable)  # as the supervisor does
         with (self.base / "zygote.log").open("wb") as log:
             self.zygote = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", code, "zygote", *words],
+                executable=f"/proc/{os.getpid()}/fd/{interpreter}",
                 pass_fds=hers,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+        os.close(interpreter)
         her_control.close()
         her_spawns.close()
         os.close(her_tickets)
