@@ -10,18 +10,20 @@ from __future__ import annotations
 import errno
 import os
 from _socket import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from shimd.container import identity, scheduling
 from shimd.container.launch import Born, fail, perform, restore_signals, take_stdio
-from shimd.container.making import Anchors, Making
+from shimd.container.making import Anchors, Making, Operation
 from shimd.container.plan import Plan
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import cgroups, processes
 from shimd.spec.config import Process
 from shimd.wire import channel
 from shimd.wire.messages import Ready
+
+Dress = Callable[[Sequence[Operation]], Sequence[Operation]]
 
 
 def adopt_children_into(plan: Plan, init: int) -> None:
@@ -30,9 +32,21 @@ def adopt_children_into(plan: Plan, init: int) -> None:
         processes.setns(init, plan.child_kinds)
 
 
-def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[int], name: str) -> Born:
-    """Start `process` in the container whose init is the pidfd `init`. RuntimeTrouble if it cannot be born."""
-    making = Making(name, Anchors("", "", ""), [], cgroup, "", [], {})
+def enter(
+    plan: Plan,
+    cgroup: str,
+    init: int,
+    process: Process,
+    stdio: Sequence[int],
+    name: str,
+    making: Making | None = None,
+    dress: Dress = tuple,
+) -> Born:
+    """Start `process` in the container whose init is the pidfd `init`. RuntimeTrouble if it cannot be born.
+
+    `dress` may change the steps between joining and exec; `making` brings what the steps that it adds need.
+    """
+    making = making or Making(name, Anchors("", "", ""), [], cgroup, "", [], {})
     ours, theirs = channel.pair()
     try:
         try:
@@ -43,7 +57,7 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
             cause = "the container ended" if error.errno in (2, 3, 12) else (error.strerror or "").lower()
             raise RuntimeTrouble(Trouble("exec in", name[:12], cause, errno=error.errno or 0)) from error
         if pid == 0:
-            _run(plan, making, init, process, stdio, theirs)
+            _run(plan, making, init, process, stdio, theirs, dress)
     finally:
         theirs.close()
         making.close()
@@ -53,7 +67,7 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
 def _hold_cgroups(plan: Plan, making: Making, process: Process) -> None:
     """Who has CPUs to be on before its cgroup is not born into it, but enters on its own."""
     for hierarchy in plan.hierarchies:
-        directory = hierarchy.mount + making.cgroup
+        directory = hierarchy.mount + making.cgroup + making.cgroups_below.get(hierarchy.mount, "")
         if hierarchy.version == 2 and _initial_cpus(process):
             making.task_fds.append(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
         elif hierarchy.version == 2:
@@ -99,7 +113,15 @@ def _root_of(init: int) -> int:
     return directory
 
 
-def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequence[int], sync: socket) -> NoReturn:
+def _run(
+    plan: Plan,
+    making: Making,
+    init: int,
+    process: Process,
+    stdio: Sequence[int],
+    sync: socket,
+    dress: Dress,
+) -> NoReturn:
     try:
         os.setsid()
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
@@ -116,7 +138,7 @@ def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequenc
         restore_signals()
         late = identity.late_steps(process, plan.possible, plan.common)
         *steps, last = plan.filter.placed(late, process.no_new_privileges)
-        perform((identity.JoinKeyring(), *steps), making)
+        perform(dress((identity.JoinKeyring(), *steps)), making)
         channel.send(sync, Ready([]))
         perform((last,), making)
         raise AssertionError("exec returned")

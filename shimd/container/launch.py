@@ -108,6 +108,7 @@ def bear(plan: Plan, making: Making, stdio: Sequence[int], flags: int = 0) -> Bo
             Trouble("clone", f"init of {making.id[:12]}", (error.strerror or "").lower(), errno=error.errno or 0)
         ) from error
     if pid == 0:
+        channel.close_all((ours.detach(), *making.parents_fds))  # or their end would not be noticed here
         _run_init(plan, making, stdio, theirs)
     theirs.close()
     born = Born(pid, pidfd, ours)
@@ -186,6 +187,7 @@ def _run_init(plan: Plan, making: Making, stdio: Sequence[int], sync: socket) ->
         os.setsid()
         os.umask(0)
         making.clock_shift = making.init_clock_shift
+        making.sync = sync
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
         take_stdio(stdio)
         if plan.kinds & processes.CLONE_NEWUSER and channel.receive(sync) is None:

@@ -33,6 +33,14 @@ A re-adoption (the supervisor died; the shim listens on its path socket):
         | -- connect, Query --------------------> |
         | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
 
+A create without a shim (asyncrt-oci; what follows goes through fifos, shimd/container/waiting.py):
+
+    command                                     init
+        | -- clone3 ----------------------------> |
+        | <- HooksDue --------------------------- |   only if the runtime has hooks to run
+        | -- Go --------------------------------> |
+        | <- Ready (or Refused) ----------------- |   and it waits for `start`
+
 A Spawn's rights, in this order: the shim's end of its socketpair, then one detached
 mount tree per name in `trees`. A message from an unknown version is refused as a whole (VERSION stands in Hello
 and Standing, the first words of either conversation).
@@ -244,7 +252,11 @@ class Refused(NamedTuple):
 
 
 class Go(NamedTuple):
-    """shim: your uid and gid maps are written (user namespaces), or: exec now (start)."""
+    """shim: your uid and gid maps are written (user namespaces), or: the runtime's hooks went well."""
+
+
+class HooksDue(NamedTuple):
+    """init: mounts are made and the root is the old one still: the runtime's hooks are due, Go when they are done."""
 
 
 Message = (
@@ -272,6 +284,7 @@ Message = (
     | Ready
     | Refused
     | Go
+    | HooksDue
 )
 
 # Numbers are for ever: a shim outlives the supervisor's version. A new message gets the next one.
@@ -300,6 +313,7 @@ NUMBERS: dict[int, type[Message]] = {
     31: Refused,
     32: Go,
     33: Delivered,
+    34: HooksDue,
 }
 _NUMBER_OF = {kind: number for number, kind in NUMBERS.items()}
 # Which fields of which message are values of ours themselves: (position, type, is it a list of them).
