@@ -1,8 +1,8 @@
 """A bundle for one test, and what became of it.
 
-    bundle.config["hostname"] = "box"
-    facts = bundle.report()                  runs the witness (witness.c) and reads what it saw
-    container = bundle.create()              or step by step: container.start(), .state(), .kill(), .delete()
+bundle.config["hostname"] = "box"
+facts = bundle.report()                  runs the witness (witness.c) and reads what it saw
+container = bundle.create()              or step by step: container.start(), .state(), .kill(), .delete()
 """
 
 import json
@@ -153,7 +153,7 @@ class Bundle:
     def user_namespace(self) -> "Bundle":
         """A user namespace whose root is 100000 outside; the root file system is handed to it."""
         mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-        self.linux |= {"uidMappings": mapping, "gidMappings": mapping}
+        self.linux.update(uidMappings=mapping, gidMappings=mapping)
         for path in [self.path, self.rootfs, *self.rootfs.rglob("*")]:
             os.chown(path, 100000, 100000, follow_symlinks=False)
         return self.namespace("user")

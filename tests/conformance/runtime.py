@@ -35,7 +35,7 @@ class Done(NamedTuple):
 
     def refused(self) -> "Done":
         """This, once it is sure that the command said no: not with a crash, and not without a word."""
-        assert self.code != 0, f"succeeded, where an error must be generated: {self.out}"
+        assert self.code != 0, "succeeded, where an error must be generated"
         assert self.code > 0, f"was killed by signal {-self.code}"
         assert "Traceback" not in self.err + self.out, self.err + self.out
         return self

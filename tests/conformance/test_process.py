@@ -103,13 +103,13 @@ def test_duplicate_rlimit_is_an_error(bundle: Bundle) -> None:
 def test_capability_sets(bundle: Bundle, name: str) -> None:
     """config.md, Linux Process, capabilities: the five sets, seen by a user whom execve(2) gives nothing more."""
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
-    bundle.process["capabilities"] = dict.fromkeys(SETS, ["CAP_CHOWN", "CAP_KILL"])
+    bundle.process["capabilities"] = {key: ["CAP_CHOWN", "CAP_KILL"] for key in SETS}
     assert int(bundle.report()[f"status {SETS[name]}"], 16) == 1 << CAP_CHOWN | 1 << CAP_KILL
 
 
 def test_capabilities_of_root(bundle: Bundle) -> None:
     """config.md, Linux Process, capabilities: root's are no more than the bounding set, and none is inheritable."""
-    bundle.process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_KILL"])
+    bundle.process["capabilities"] = {key: ["CAP_KILL"] for key in ("bounding", "effective", "permitted")}
     facts = bundle.report()
     sets = [int(facts[f"status {field}"], 16) for field in ("CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb")]
     assert sets == [1 << CAP_KILL] * 3 + [0, 0]

@@ -11,6 +11,7 @@
  *   call NUMBER A...  a raw system call                 stdin FILE        copies stdin to the file
  *   trace FILE WORD   appends a line to the file        pause             waits for a signal
  *   fail NUMBER       ends with this status             fork NUMBER       how many children can be had at once
+ *   into FILE         what the verbs after it print goes there
  *   trap SIGNAL FILE  writes "caught" to the file when the signal comes, then ends with 0
  *
  * A deed that fails prints the errno's name. Built static: it stands alone in the bundle's root file system.
@@ -348,7 +349,7 @@ static int one(int argc, char **argv)
     static const struct { const char *verb; int words; } VERBS[] = {
         {"report", 0}, {"cat", 1}, {"ls", 1}, {"stat", 1}, {"readlink", 1}, {"write", 2}, {"touch", 1}, {"mkdir", 1},
         {"mknod", 4}, {"open", 1}, {"exec", 1}, {"call", 1}, {"stdin", 1}, {"trace", 2}, {"pause", 0}, {"fail", 1},
-        {"fork", 1}, {"trap", 2},
+        {"fork", 1}, {"trap", 2}, {"into", 1},
     };
     const char *verb = argc ? argv[0] : "";
     size_t place = 0;
@@ -412,7 +413,10 @@ static int one(int argc, char **argv)
         _exit(atoi(argv[1]));
     } else if (!strcmp(verb, "fork"))
         children(argv[1]);
-    else if (!strcmp(verb, "trap")) {
+    else if (!strcmp(verb, "into")) {
+        if (!freopen(argv[1], "w", stdout))
+            return 1;
+    } else if (!strcmp(verb, "trap")) {
         caught_file = argv[2];
         signal(atoi(argv[1]), caught);
     }

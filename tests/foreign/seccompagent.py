@@ -9,6 +9,7 @@ call goes on. Needs no module beside it. x86-64 alone, as the suite.
 import array
 import errno
 import fcntl
+import itertools
 import json
 import os
 import select
@@ -31,7 +32,7 @@ AT_FDCWD = 2**64 - 100
 def main(words: list[str]) -> int:
     """The agent; it ends when it is killed."""
     options = dict(word.lstrip("-").split("=", 1) for word in words if "=" in word)
-    options |= {word.lstrip("-"): value for word, value in zip(words, words[1:], strict=False) if "=" not in word}
+    options |= {word.lstrip("-"): value for word, value in itertools.pairwise(words) if "=" not in word}
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(options["socketfile"])
     listener.listen()
