@@ -2,7 +2,7 @@
 
 The config is a template for all containers of one request: their hostname (where none was asked for),
 cgroup, root mounts and environment of their own are added at spawn. Default confinement is Docker's
-(engine/defaults.py) but for its seccomp profile and CAP_MKNOD, which come with the runtime issue.
+(engine/defaults.py) but for its seccomp profile, which comes with the runtime issue.
 
     config = config_for(options, parse(options.image), root, state)
 

@@ -151,6 +151,7 @@ def _run_init(plan: Plan, making: Making, stdio: Sequence[int], sync: socket) ->
         os.setsid()
         os.umask(0)
         making.clock_shift = making.init_clock_shift
+        making.sync = sync
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
         take_stdio(stdio)
         if (plan.uid_map or plan.gid_map) and channel.receive(sync) is None:

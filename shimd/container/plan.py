@@ -22,7 +22,6 @@ from shimd.linux import mounts as kernel
 from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config, Mount
-from shimd.spec.resources import Network, Resources
 
 
 class Plan(NamedTuple):
@@ -56,14 +55,18 @@ class Plan(NamedTuple):
         return lines
 
 
-def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> Plan:
-    """The plan of a validated config. RuntimeTrouble for what this engine does not do yet."""
+def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, standalone: bool = False) -> Plan:
+    """The plan of a validated config. RuntimeTrouble for what this engine does not do yet.
+
+    `standalone`: its cgroup has no parent that the engine prepared (cgroups.py says what differs).
+    """
     if config.process is None or not config.process.args:
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
     _refuse_unbuilt(config)
     outside, flags, namespace_steps = _namespaces(config)
-    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies)
-    used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, cgroups.CreateCgroup))
+    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone)
+    made = (cgroups.CreateCgroup, cgroups.TakeCgroup)
+    used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, made))
     birth: list[Operation] = [cgroups.EnterCgroups()] if used and used[0].version == 1 else []
     # In a user namespace procfs lets only the machine's root set the score of a process that is not dumpable.
     birth += identity.early_steps(config.process)
@@ -103,32 +106,10 @@ def _refuse_unbuilt(config: Config) -> None:
         "$.linux.personality": config.linux.personality,
         "$.linux.mountLabel": config.linux.mount_label,
         "$.hooks": any(config.hooks),
-        **_unbuilt_resources(config.linux.resources),
     }
     for path, value in asked.items():
         if value:
             raise RuntimeTrouble(Trouble("plan", path, "not built yet", "leave it out"))
-
-
-def _unbuilt_resources(resources: Resources) -> dict[str, object]:
-    """Limits by path that no operation keeps yet; 0 is a wish as well, where None is none."""
-    memory, cpu = resources.memory, resources.cpu
-    return {
-        "$.linux.resources.devices": resources.devices,
-        "$.linux.resources.unified": resources.unified,
-        "$.linux.resources.memory.kernel": memory.kernel is not None,
-        "$.linux.resources.memory.kernelTCP": memory.kernel_tcp is not None,
-        "$.linux.resources.memory.swappiness": memory.swappiness is not None,
-        "$.linux.resources.memory.disableOOMKiller": memory.disable_oom_killer,
-        "$.linux.resources.cpu.burst": cpu.burst is not None,
-        "$.linux.resources.cpu.realtimeRuntime": cpu.realtime_runtime is not None,
-        "$.linux.resources.cpu.realtimePeriod": cpu.realtime_period is not None,
-        "$.linux.resources.cpu.idle": cpu.idle is not None,
-        "$.linux.resources.blockIO": any(resources.block_io),  # a weight of 0 is engines' word for unset
-        "$.linux.resources.hugepageLimits": resources.hugepage_limits,
-        "$.linux.resources.network": resources.network != Network(),
-        "$.linux.resources.rdma": resources.rdma,
-    }
 
 
 def _map(mappings: tuple[object, ...]) -> str:

@@ -14,9 +14,12 @@ import time
 from typing import NamedTuple
 
 MOUNTINFO = "/proc/self/mountinfo"
-V1_CONTROLLERS = frozenset(
-    ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "blkio", "hugetlb", "net_cls", "net_prio")
-)
+# fmt: off
+V1_CONTROLLERS = frozenset((
+    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "blkio", "hugetlb", "net_cls", "net_prio",
+    "rdma",
+))
+# fmt: on
 BUSY_SECONDS = 2.0  # how long a dying member may keep its cgroup busy
 
 
@@ -69,6 +72,14 @@ def write(directory: str, name: str, value: str) -> None:
         os.close(fd)
 
 
+def names(directory: str) -> list[str]:
+    """The files of a cgroup; [] if it is gone."""
+    try:
+        return os.listdir(directory) if directory else []
+    except FileNotFoundError:
+        return []
+
+
 def read_number(directory: str, name: str, key: str = "") -> int:
     """A number from a cgroup file, or from its line `key`; -1 where there is none."""
     try:
@@ -84,24 +95,33 @@ def read_number(directory: str, name: str, key: str = "") -> int:
     return -1
 
 
-def make_parent(hierarchy: Hierarchy, path: str) -> None:
-    """Make a cgroup that will hold cgroups (and no process), usable for its controllers. Safe to repeat."""
+def make_parent(hierarchy: Hierarchy, path: str, must_delegate: bool = True) -> None:
+    """Make a cgroup that will hold cgroups (and no process), usable for its controllers. Safe to repeat.
+
+    OSError(EBUSY) if processes live in it, on v2: it can hand on no controller then. Without `must_delegate` that is
+    fine, and so are threaded cgroups: whoever then looks for a controller's files finds none.
+    """
     directory = hierarchy.mount
+    tolerated = _NOT_HERE if must_delegate else (*_NOT_HERE, errno.EBUSY)
     if hierarchy.version == 2:
-        _delegate(directory, hierarchy.controllers)
-    for name in path.strip("/").split("/"):
+        _delegate(directory, hierarchy.controllers, tolerated)
+    for name in filter(None, path.split("/")):
         above, directory = directory, f"{directory}/{name}"
         try:
             os.mkdir(directory, 0o755)
         except FileExistsError:
             pass
         if hierarchy.version == 2:
-            _delegate(directory, hierarchy.controllers)
+            _delegate(directory, hierarchy.controllers, tolerated)
         if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
             inherit_cpuset(above, directory)
 
 
-def _delegate(directory: str, controllers: tuple[str, ...]) -> None:
+# Of a write to cgroup.subtree_control: the cgroup is threaded, has not got the controller, or may not hand it on.
+_NOT_HERE = (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
+
+
+def _delegate(directory: str, controllers: tuple[str, ...], tolerated: tuple[int, ...]) -> None:
     """Let a v2 cgroup hand its controllers to its children (the root and cgroups without processes may)."""
     have = read(directory, "cgroup.subtree_control").split()
     for name in controllers:
@@ -109,7 +129,7 @@ def _delegate(directory: str, controllers: tuple[str, ...]) -> None:
             try:
                 write(directory, "cgroup.subtree_control", f"+{name}")
             except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL):
+                if error.errno not in tolerated:
                     raise  # EBUSY: processes live in it (the no-internal-process rule)
 
 
@@ -126,6 +146,32 @@ def processes(directory: str) -> list[int]:
         return [int(word) for word in read(directory, "cgroup.procs").split() if word != "0"]
     except FileNotFoundError:
         return []
+
+
+def all_processes(directory: str) -> list[int]:
+    """The pids in a cgroup and in those below it."""
+    found = processes(directory)
+    for name in _children(directory):
+        found += all_processes(f"{directory}/{name}")
+    return found
+
+
+def is_frozen(hierarchy: Hierarchy, directory: str) -> bool:
+    """Was this cgroup told to freeze? (One above it may be frozen as well: that shows in cgroup.events of v2.)"""
+    if hierarchy.version == 2:
+        return read_number(directory, "cgroup.freeze") == 1
+    if "freezer" not in hierarchy.controllers:
+        return False
+    return read(directory, "freezer.state").strip() != "THAWED"
+
+
+def own_path(pid: int) -> str:
+    """The v2 cgroup of a process as this cgroup namespace sees it. FileNotFoundError: it ended."""
+    with open(f"/proc/{pid}/cgroup") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n").removesuffix(" (deleted)")
+    raise FileNotFoundError(errno.ENOENT, "it is in no cgroup of v2", f"/proc/{pid}/cgroup")
 
 
 def kill(hierarchy: Hierarchy, directory: str) -> None:

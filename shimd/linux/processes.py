@@ -7,6 +7,7 @@ here because zygote and shim have one thread, no locks and no buffered output (D
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import resource
@@ -103,6 +104,16 @@ def pidfd_open(pid: int) -> int:
 def pidfd_send_signal(pidfd: int, signal: int) -> None:
     """pidfd_send_signal(2). ESRCH: it ended."""
     check(_pidfd_send_signal(pidfd, signal, None, 0), "pidfd")
+
+
+def pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd, as /proc numbers it (proc_pid_fdinfo(5)). ProcessLookupError: it ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key == "Pid" and int(value) > 0:
+                return int(value)
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), "pidfd")
 
 
 def setns(fd: int, kinds: int) -> None:

@@ -246,7 +246,11 @@ class Refused(NamedTuple):
 
 
 class Go(NamedTuple):
-    """shim: your uid and gid maps are written (user namespaces), or: exec now (start)."""
+    """shim: your uid and gid maps are written (user namespaces), or: the runtime's hooks went well."""
+
+
+class HooksDue(NamedTuple):
+    """init: mounts are made and the root is the old one still: the runtime's hooks are due, Go when they are done."""
 
 
 Message = (
@@ -274,6 +278,7 @@ Message = (
     | Ready
     | Refused
     | Go
+    | HooksDue
 )
 
 # Numbers are for ever: a shim outlives the supervisor's version. A new message gets the next one.
@@ -302,6 +307,7 @@ NUMBERS: dict[int, type[Message]] = {
     31: Refused,
     32: Go,
     33: Delivered,
+    34: HooksDue,
 }
 _NUMBER_OF = {kind: number for number, kind in NUMBERS.items()}
 # Which fields of which message are values of ours themselves: (position, type, is it a list of them).
