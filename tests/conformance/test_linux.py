@@ -174,6 +174,7 @@ def test_intel_rdt_without_resctrl(bundle: Bundle) -> None:
         ("process", "selinuxLabel", "system_u:system_r:container_t:s0", "/sys/fs/selinux/enforce"),
         ("linux", "mountLabel", "system_u:object_r:container_file_t:s0", "/sys/fs/selinux/enforce"),
     ],
+    ids=["apparmorProfile", "selinuxLabel", "mountLabel"],
 )
 def test_labels_of_a_module_that_is_not_there(bundle: Bundle, section: str, key: str, value: str, there: str) -> None:
     """runtime.md, Create: a property that cannot be applied MUST be an error; a silent skip would be no label."""

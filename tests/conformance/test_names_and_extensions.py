@@ -97,6 +97,7 @@ def test_a_document_that_is_none(bundle: Bundle, text: str) -> None:
         ("linux", "namespaces", {"type": "pid"}),
         ("root", "path", None),
     ],
+    ids=["cwd", "args", "user", "namespaces", "path"],
 )
 def test_wrong_types_are_errors(bundle: Bundle, section: str, key: str, wrong: object) -> None:
     """config.md, Valid values: MUST generate an error when invalid values are encountered."""

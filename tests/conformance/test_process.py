@@ -198,7 +198,9 @@ def test_scheduler_reset_on_fork(bundle: Bundle) -> None:
     assert int(bundle.report()["sched_policy"]) == SCHED_BATCH | 0x40000000
 
 
-@pytest.mark.parametrize("scheduler", [{"policy": "SCHED_NOTHING"}, {"policy": "SCHED_OTHER", "flags": ["SCHED_X"]}])
+@pytest.mark.parametrize(
+    "scheduler", [{"policy": "SCHED_NOTHING"}, {"policy": "SCHED_OTHER", "flags": ["SCHED_X"]}], ids=["policy", "flag"]
+)
 def test_unknown_scheduler_is_an_error(bundle: Bundle, scheduler: dict[str, Any]) -> None:
     """config.md, Valid values: an invalid value MUST generate an error."""
     bundle.process["scheduler"] = scheduler

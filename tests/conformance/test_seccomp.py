@@ -29,8 +29,8 @@ CALLS = """
     set_tid_address set_robust_list rseq prlimit64 readlink readlinkat getrandom newfstatat fstat stat futex
     rt_sigaction rt_sigprocmask rt_sigreturn prctl capset capget setgroups setuid setgid setresuid setresgid chdir
     getcwd fcntl lseek getpid gettid tgkill kill nanosleep clock_nanosleep sigaltstack madvise epoll_ctl epoll_pwait
-    pread64 getdents64 getppid sched_getaffinity uname access faccessat2 statfs fstatfs close_range dup dup2 dup3 ioctl umask
-    sendmsg recvmsg sendto recvfrom poll ppoll sched_yield
+    pread64 getdents64 getppid sched_getaffinity uname access faccessat2 statfs fstatfs close_range dup dup2 dup3
+    ioctl umask sendmsg recvmsg sendto recvfrom poll ppoll sched_yield
 """
 OPERATORS = {  # op, the value it is compared with, arguments that match and that do not
     "SCMP_CMP_NE": (5, [4, 6], [5]),
