@@ -49,7 +49,10 @@ class Room:
     """
 
     def __init__(self, without_cgroup2: bool) -> None:
-        steps = "umount /sys/fs/cgroup/unified 2>/dev/null; " if without_cgroup2 else ""
+        # crun makes directories where cgroup2 was: on a file system that goes with the room.
+        place = "/sys/fs/cgroup/unified"
+        hide = f"umount {place} 2>/dev/null && mount -t tmpfs none {place}; "
+        steps = hide if without_cgroup2 else ""
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", f"{steps}echo made; exec cat"],
             stdin=subprocess.PIPE,

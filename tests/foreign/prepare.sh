@@ -108,10 +108,15 @@ if [ "$what" = runc ]; then
 echo "BUSYBOX_IMAGE=$cache/busybox.tar"
 echo "DEBIAN_IMAGE=$cache/debian.tar"
 EOF
-    # The suite's helpers are programs in Go; two of them are written anew in Python beside this script.
-    for place in contrib/cmd/recvtty/recvtty contrib/cmd/seccompagent/seccompagent tests/cmd/_bin/recvtty tests/cmd/_bin/seccompagent; do
+    # The suite's helpers are programs in Go; those of two are written anew beside this script.
+    for place in contrib/cmd/recvtty/recvtty tests/cmd/_bin/recvtty; do
         mkdir -p "$tree/${place%/*}"
-        printf '#!/bin/sh\nexec "%s" -I -S "%s" "$@"\n' "$(readlink -f "${FOREIGN_PYTHON:-$here/../../.venv/bin/python}")" "$here/${place##*/}.py" >"$tree/$place"
+        gcc -O1 -o "$tree/$place" "$here/recvtty.c"
+    done
+    python=$(readlink -f "${FOREIGN_PYTHON:-$here/../../.venv/bin/python}")
+    for place in contrib/cmd/seccompagent/seccompagent tests/cmd/_bin/seccompagent; do
+        mkdir -p "$tree/${place%/*}"
+        printf '#!/bin/sh\nexec "%s" -I -S "%s" "$@"\n' "$python" "$here/seccompagent.py" >"$tree/$place"
         chmod 755 "$tree/$place"
     done
 else
