@@ -58,8 +58,8 @@ class Birth:
 
     def deliver(self, console: int) -> Newborn:
         """Everything up to the wait, or everything undone and RuntimeTrouble."""
-        self.shelf.claim()
         record = self._record()
+        self.shelf.claim()
         try:
             making = self._making(record, console)
             launch.prepare(self.plan, making)
@@ -72,16 +72,22 @@ class Birth:
                     raise RuntimeTrouble(error.trouble._replace(cause=cause)) from None
                 raise
         except OSError as error:
-            self.shelf.remove()
+            self._give_up(record)
             raise RuntimeTrouble(from_oserror("create", error.filename or self.shelf.id, error)) from None
         except BaseException:
-            self.shelf.remove()
+            self._give_up(record)
             raise
         self.shelf.unlock()
         making.close()
         for fd in making.start_fds:
             os.close(fd)  # init alone holds them now: its exec is their end
         return Newborn(record, self.config, born)
+
+    def _give_up(self, record: Record) -> None:
+        """The directory goes; where there was an init there is an end, and poststop (runtime.md, "Lifecycle")."""
+        self.shelf.remove()
+        if record.pid:
+            hooking.run_poststop(record, record.state("stopped"), self.journal)
 
     def _record(self) -> Record:
         config = self.config
@@ -110,6 +116,7 @@ class Birth:
         making.state = record.state("creating")
         making.kept_fds = self.kept
         making.console_fd = console
+        making.parents_fds = (self.shelf.fd,)
         self.shelf.write(record)
         self.shelf.put(CONFIG, json.write(self.document))
         making.start_fds = self.shelf.make_fifos()

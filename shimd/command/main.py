@@ -14,6 +14,7 @@ from shimd.errors import RuntimeTrouble, Trouble
 
 FAILED = 1
 EXEC_FAILED = 255  # runc's code for an exec that did not come about; docker and podman tell it from a program's own 1
+INTERRUPTED = 130
 FORMATS = ("text", "json")
 
 
@@ -59,6 +60,8 @@ def _perform(name: str, words: list[str], root: str, journal: Journal) -> int:
             Context(os.path.abspath(root), journal, values, arguments)
         )
         return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except RuntimeTrouble as error:
         journal.error(f"{name} failed: {error}" if name in ("create", "run", "exec") else str(error))
     except OSError as error:

@@ -72,7 +72,7 @@ class Shelf:
             os.close(fd)  # removed while we waited; perhaps there is another by now
 
     def unlock(self) -> None:
-        """Let the next one in. Said and not left to close(2): init, born meanwhile, has a copy of the fd until exec."""
+        """Let the next one in. Said, and not left to close(2): a child that we forked may have a copy of the fd."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)
         os.close(self.fd)
         self.fd = -1

@@ -93,6 +93,7 @@ def bear(plan: Plan, making: Making, stdio: Sequence[int], flags: int = 0) -> Bo
             Trouble("clone", f"init of {making.id[:12]}", (error.strerror or "").lower(), errno=error.errno or 0)
         ) from error
     if pid == 0:
+        channel.close_all((ours.detach(), *making.parents_fds))  # or their end would not be noticed here
         _run_init(plan, making, stdio, theirs)
     theirs.close()
     born = Born(pid, pidfd, ours)

@@ -64,6 +64,7 @@ class Making:
         "init_clock_shift",
         "kept_fds",
         "namespace_fds",
+        "parents_fds",
         "root",
         "root_fd",
         "start_fds",
@@ -107,6 +108,8 @@ class Making:
         """And init's."""
         self.sync: socket | None = None
         """init: its line to whoever bears it."""
+        self.parents_fds: tuple[int, ...] = ()
+        """What init closes at birth: a lock must not outlive the one who took it."""
         self.state: dict[str, object] = {}
         """The state that hooks read, as a document; who runs one fills in status and pid."""
         self.start_fds = (-1, -1)
