@@ -79,8 +79,6 @@ def test_every_proof_exists() -> None:
 def test_every_test_of_the_suite_is_in_the_table() -> None:
     named = {word for row in rows() for word in words(row[2])}
     tests = {
-        f"{path.stem}::{function}"
-        for path in (TESTS / "conformance").glob("test_*.py")
-        for function in functions(path)
+        f"{path.stem}::{function}" for path in (TESTS / "conformance").glob("test_*.py") for function in functions(path)
     }
     assert tests - named == set()
