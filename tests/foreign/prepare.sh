@@ -75,8 +75,9 @@ busybox_image() {
     [ ! -e "$cache/busybox.tar" ] || return 0
     root=$cache/busybox
     rm -rf -- "$root"
-    mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/home" "$root/lib" "$root/proc" "$root/root" "$root/sys" \
-        "$root/usr/bin" "$root/usr/sbin" "$root/sbin" "$root/var/spool/mail" "$root/tmp"
+    # Without proc and sys: cases put links of these names there.
+    mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/home" "$root/lib" "$root/root" "$root/usr/bin" \
+        "$root/usr/sbin" "$root/sbin" "$root/var/spool/mail" "$root/tmp"
     chmod 1777 "$root/tmp"
     cp "$busybox" "$root/bin/busybox"
     "$busybox" --list | while read -r applet; do
