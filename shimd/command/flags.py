@@ -4,7 +4,12 @@ As Go's flag packages read them, which is what runc's callers write: `--flag val
 short names, and `--` ends the flags. Flags may stand behind arguments too, but for verbs that take a command.
 """
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 
 SWITCH, WORD, LIST, NUMBER = "switch", "word", "list", "number"
 Values = dict[str, object]

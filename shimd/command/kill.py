@@ -1,16 +1,13 @@
 """kill: send a signal to init, or with --all to every process."""
 
 import os
-import signal
-from signal import SIGKILL, pidfd_send_signal
 
 from shimd.command import members, removal, status
 from shimd.command.context import Context
 from shimd.container import lifecycle
 from shimd.errors import RuntimeTrouble, Trouble
-
-LAST = 64
-REALTIME = {"RTMIN": 34, "RTMAX": 64}
+from shimd.linux import pidfd
+from shimd.linux.pidfd import SIGKILL
 
 
 def main(context: Context) -> int:
@@ -27,15 +24,15 @@ def main(context: Context) -> int:
     if context.values["all"]:
         members.signal_all(record, number)
         return 0
-    pidfd = removal.open_init(record)
-    if pidfd < 0:
+    init = removal.open_init(record)
+    if init < 0:
         raise RuntimeTrouble(Trouble("kill", record.id, "container not running", errno=3))
     try:
-        pidfd_send_signal(pidfd, number)
+        pidfd.send(init, number)
     except ProcessLookupError:
         raise RuntimeTrouble(Trouble("kill", record.id, "container not running", errno=3)) from None
     finally:
-        os.close(pidfd)
+        os.close(init)
     if number == SIGKILL:
         members.thaw(record)
         if not record.own_pids:
@@ -44,17 +41,8 @@ def main(context: Context) -> int:
 
 
 def signal_of(word: str) -> int:
-    """A signal by number or name, with or without SIG, in either case; RTMIN+1 too. RuntimeTrouble for no signal."""
-    name = word.upper().removeprefix("SIG")
-    base, sign, distance = name.partition("-" if name.startswith("RTMAX") else "+")
-    if word.isascii() and word.isdigit() and len(word) < 4:
-        number = int(word)
-    elif base in REALTIME and (not sign or (distance.isascii() and distance.isdigit())):
-        step = int(distance or 0)
-        number = REALTIME[base] + (-step if base == "RTMAX" else step)
-    else:
-        found = getattr(signal, f"SIG{name}", None) if name.isalnum() else None
-        number = int(found) if isinstance(found, int) else 0
-    if not 1 <= number <= LAST:
+    """RuntimeTrouble for no signal."""
+    number = pidfd.number_of(word)
+    if not number:
         raise RuntimeTrouble(Trouble("use", f"{word!a:.40}", "unknown signal", "a number or a name such as TERM"))
     return number

@@ -1,6 +1,8 @@
 """`asyncrt-oci`: the global flags, the verb, and how a failure is told."""
 
-import importlib
+from __future__ import annotations
+
+import gc
 import os
 import sys
 
@@ -12,15 +14,18 @@ from shimd.command.shelf import default_root
 from shimd.command.verbs import GLOBAL, VERBS, usage
 from shimd.errors import RuntimeTrouble, Trouble
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 FAILED = 1
 EXEC_FAILED = 255  # runc's code for an exec that did not come about; docker and podman tell it from a program's own 1
 INTERRUPTED = 130
 FORMATS = ("text", "json")
 
 
-def main(words: list[str] | None = None) -> int:
+def main(words: list[str]) -> int:
     """The whole command; its exit code."""
-    words = sys.argv[1:] if words is None else words
     journal = Journal()
     try:
         values, rest = flags.split(words, GLOBAL, to_first=True)
@@ -56,9 +61,8 @@ def _perform(name: str, words: list[str], root: str, journal: Journal) -> int:
         raise Misuse(f'"{name}" takes {verb.arguments or "no argument"}, and got {len(arguments)} arguments')
     try:
         # By name and only this one: what the other verbs import would cost this one its time.
-        code: int = importlib.import_module(f"shimd.command.{name}").main(
-            Context(os.path.abspath(root), journal, values, arguments)
-        )
+        verb_module = __import__(f"shimd.command.{name}", fromlist=["main"])
+        code: int = verb_module.main(Context(os.path.abspath(root), journal, values, arguments))
         return code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -83,5 +87,11 @@ def _print(words: str) -> int:
     return 0
 
 
+def command(words: list[str]) -> NoReturn:
+    """main as a process: no garbage is worth collecting in it, and nothing is buffered that its end would lose."""
+    gc.disable()
+    os._exit(main(words))
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command(sys.argv[1:])

@@ -5,11 +5,11 @@ Apart from `shimd.linux.cgroups`, which finds and makes hierarchies: here the re
 
 import os
 import time
-from signal import SIGKILL
 
 from shimd.command.record import Record
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import freezer
+from shimd.linux.pidfd import SIGKILL
 
 ROUNDS = 32  # of killing, against a fork bomb that is faster than one list
 BUSY_SECONDS = 5.0  # for the last task of a dead container to leave its cgroup

@@ -1,7 +1,11 @@
 """What is written about a container, in ROOT/ID/state.json; what the kernel can say is not."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 VERSION = 1
 

@@ -2,7 +2,6 @@
 
 import os
 import select
-from signal import SIGKILL, pidfd_send_signal
 
 from shimd.command import members
 from shimd.command.journal import Journal
@@ -10,7 +9,9 @@ from shimd.command.record import Record
 from shimd.command.shelf import Shelf
 from shimd.container.lifecycle import STOPPED
 from shimd.errors import RuntimeTrouble, Trouble
+from shimd.linux import pidfd as pidfds
 from shimd.linux import proc
+from shimd.linux.pidfd import SIGKILL
 
 DEATH_SECONDS = 10.0
 
@@ -20,7 +21,7 @@ def kill(record: Record) -> None:
     pidfd = open_init(record)
     if pidfd >= 0:
         try:
-            pidfd_send_signal(pidfd, SIGKILL)
+            pidfds.send(pidfd, SIGKILL)
             members.thaw(record)
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)

@@ -1,14 +1,19 @@
 """state: print what a container is, as the spec has it and with runc's properties beside."""
 
+from __future__ import annotations
+
 import os
 import time
-from typing import Any
 
 from shimd.command import status
 from shimd.command.context import Context
 from shimd.command.record import Record
 from shimd.container.lifecycle import STOPPED
 from shimd.spec import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def main(context: Context) -> int:

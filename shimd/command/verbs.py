@@ -1,8 +1,12 @@
 """The verbs of `asyncrt-oci` and their flags: one table. A verb's work is `main` in the file of its name."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 from shimd.command.flags import LIST, NUMBER, SWITCH, WORD, Flag
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GLOBAL = (
     Flag("root", WORD, "directory of the containers' state, best on a tmpfs"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +39,7 @@ _NEW_NUMBERS = {
     "openat2": 437,
     "mount_setattr": 442,
 }
-_NUMBERS = _NEW_NUMBERS | _OLD_NUMBERS.get(platform.machine(), {})
+_NUMBERS = _NEW_NUMBERS | _OLD_NUMBERS.get(os.uname().machine, {})
 
 
 def function(name: str, *arguments: Any) -> Callable[..., int]:

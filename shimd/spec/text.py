@@ -6,7 +6,12 @@ interpreter without the C half gets the whole package.
 ``read`` is as strict as ``json.loads`` with one difference: NaN and Infinity, which are not JSON, are refused.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
 
 WHITE = " \t\n\r"
 

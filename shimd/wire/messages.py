@@ -26,6 +26,14 @@ A re-adoption (the supervisor died; the shim listens on its path socket):
         | -- connect, Query --------------------> |
         | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
 
+A create without a shim (asyncrt-oci; what follows goes through fifos, shimd/container/starting.py):
+
+    command                                     init
+        | -- clone3 ----------------------------> |
+        | <- HooksDue --------------------------- |   only if the runtime has hooks to run
+        | -- Go --------------------------------> |
+        | <- Ready (or Refused) ----------------- |   and it waits for `start`
+
 A Spawn's rights, in this order: the shim's end of its socketpair, then one detached
 mount tree per name in `trees`. A message from an unknown version is refused as a whole (VERSION stands in Hello
 and Standing, the first words of either conversation).
