@@ -14,7 +14,7 @@ from shimd.command.foreground import Foreground
 from shimd.command.record import Record
 from shimd.command.shelf import CONFIG, Shelf
 from shimd.command.terminal import Terminal
-from shimd.container import bundle, entering, lifecycle, starting
+from shimd.container import bundle, entering, lifecycle, waiting
 from shimd.container.console import TakeConsole
 from shimd.container.launch import Born
 from shimd.container.making import Anchors, Making, Operation
@@ -195,8 +195,8 @@ class Execution:
         added: list[Operation] = []
         if process.terminal:
             added.append(TakeConsole(process.user.uid, process.console_size, bound=False))
-        find = starting.FindProgram(process.args[0], starting.search_path(process.env))
-        return (*added, *starting.without_shim(list(steps), keyring=True), find, starting.KeepFds())
+        find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
+        return (*added, *waiting.without_shim(list(steps), keyring=True), find, waiting.KeepFds())
 
 
 def _count(value: object) -> int:

@@ -1,4 +1,4 @@
-"""`start` seen from outside: the byte into one fifo, the answer from the other (shimd/container/starting.py)."""
+"""`start` seen from outside: the byte into one fifo, the answer from the other (shimd/container/waiting.py)."""
 
 import errno
 import os

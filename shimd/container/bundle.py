@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from shimd.container import console, devices, hooks, identity, root, starting
+from shimd.container import borrowed, console, devices, hooks, identity, root, rootfs, waiting
 from shimd.container.making import Operation
 from shimd.container.plan import Plan, compile_plan
 from shimd.errors import RuntimeTrouble, Trouble
@@ -64,12 +64,12 @@ def compile(config: Config, hierarchies: list[Hierarchy], wish: Wish) -> Plan:
     if not os.path.isdir(config.root.path):
         raise RuntimeTrouble(Trouble("use", f"root {config.root.path}", "no such directory", errno=2))
     engines = engines_plan(config, hierarchies)
-    *steps, last = starting.without_shim(engines.process, keyring=wish.keyring)
+    *steps, last = waiting.without_shim(engines.process, keyring=wish.keyring)
     assert isinstance(last, identity.Exec)
-    find = starting.FindProgram(process.args[0], starting.search_path(process.env))
+    find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
     return engines._replace(
         rooting=tuple(_rooting(engines.rooting, config, wish)),
-        process=(*steps, find, starting.Await(config.hooks.start_container, last)),
+        process=(*steps, find, waiting.Await(config.hooks.start_container, last)),
     )
 
 
@@ -86,11 +86,12 @@ def _rooting(steps: tuple[Operation, ...], config: Config, wish: Wish) -> list[O
     assert process is not None
     found: list[Operation] = []
     for step in steps:
-        if isinstance(step, root.PivotRoot):
+        if isinstance(step, root.PivotRoot | borrowed.ChangeRoot):
             found += hooks.before_pivot(config.hooks)
-            if not wish.pivot:
+            if not wish.pivot and isinstance(step, root.PivotRoot):
                 step = root.MoveRoot()
         found.append(step)
         if process.terminal and isinstance(step, devices.DefaultDevices):
-            found.append(console.TakeConsole(process.user.uid, process.console_size, bound=True))
+            bound = not rootfs.is_borrowed(config)  # or the mount would stay, in somebody else's table
+            found.append(console.TakeConsole(process.user.uid, process.console_size, bound))
     return found

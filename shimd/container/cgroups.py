@@ -20,6 +20,7 @@ from shimd.container.making import Making, OutsideOperation
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import bpf, cgroups, device_rules
 from shimd.linux.cgroups import Hierarchy
+from shimd.spec.config import Config
 from shimd.spec.linux import systemd_path
 from shimd.spec.resources import DeviceRule, Resources
 
@@ -66,9 +67,10 @@ class CreateCgroup(NamedTuple):
 class TakeCgroup(NamedTuple):
     """As CreateCgroup, at a path that somebody else chose: cgroups above are made, an empty one of that name is taken.
 
-    One in which something lives, or that is frozen, is refused, as runc 1.2 does: limits and signals would reach
-    whoever lives there. On v2 the cgroups above hand on what controllers they can; one with processes of its own
-    cannot (the no-internal-process rule), and a limit that needs its controllers then fails by its name.
+    One in which something lives, or that is frozen, is refused, as runc does since 1.2 (1.1 warned, and crun shares
+    it): limits and signals would reach whoever lives there. On v2 the cgroups above hand on what controllers they can;
+    one with processes of its own cannot (the no-internal-process rule), and a limit that needs its controllers then
+    fails by its name.
     """
 
     hierarchy: Hierarchy
@@ -96,10 +98,11 @@ class TakeCgroup(NamedTuple):
 
 def _refuse_inhabited(hierarchy: Hierarchy, directory: str) -> None:
     members = cgroups.all_processes(directory)
-    if members:
-        raise OSError(errno.EBUSY, f"it exists and {len(members)} processes live in it, such as {members[0]}")
+    if members:  # in the words that runc's callers look for
+        cause = f"container's cgroup is not empty: {len(members)} process(es) found, such as {members[0]}"
+        raise OSError(errno.EBUSY, cause)
     if cgroups.is_frozen(hierarchy, directory):
-        raise OSError(errno.EBUSY, "it exists and is frozen")
+        raise OSError(errno.EBUSY, "container's cgroup unexpectedly frozen")
 
 
 def _hold(hierarchy: Hierarchy, directory: str, making: Making) -> None:
@@ -220,6 +223,47 @@ class LimitDevices(NamedTuple):
         """The program goes with its cgroup."""
 
 
+class HandOverCgroup(NamedTuple):
+    """v2: give the cgroup to the container's user, who may then make cgroups below it (cgroups(7), "Delegation")."""
+
+    mount: str
+    owner: int
+
+    def describe(self) -> tuple[str, str]:
+        return "give cgroup", f"to user {self.owner}"
+
+    def execute(self, making: Making) -> None:
+        directory = self.mount + making.cgroup
+        os.chown(directory, self.owner, -1)
+        for name in cgroups.delegated_files():
+            try:
+                os.chown(f"{directory}/{name}", self.owner, -1)
+            except FileNotFoundError:
+                continue  # its controller is not here
+
+    def undo(self, making: Making) -> None:
+        """It goes as it is."""
+
+
+def owner_of(config: Config) -> int:
+    """The machine's uid whose the container's cgroup becomes; -1: nobody's but root's.
+
+    config-linux.md, "Cgroup ownership": if it has a cgroup namespace of its own and its cgroup file system is
+    writable, the uid that process.user.uid stands for.
+    """
+    new = any(entry.type == "cgroup" and not entry.path for entry in config.linux.namespaces)
+    writable = any(mount.type in ("cgroup", "cgroup2") and "ro" not in mount.options for mount in config.mounts)
+    if not new or not writable or config.process is None:
+        return -1
+    uid = config.process.user.uid
+    if config.linux.namespace("user") is None:
+        return uid or -1  # root's it is already
+    for mapping in config.linux.uid_mappings:
+        if mapping.container_id <= uid < mapping.container_id + mapping.size:
+            return mapping.host_id + uid - mapping.container_id
+    return -1
+
+
 class EnterCgroups(NamedTuple):
     """init, v1: enter each cgroup (v2: it was born inside)."""
 
@@ -231,8 +275,10 @@ class EnterCgroups(NamedTuple):
             os.write(fd, b"0")
 
 
-def compile_cgroups(resources: Resources, trees: list[Hierarchy], standalone: bool = False) -> list[OutsideOperation]:
-    """The outside steps: a cgroup per hierarchy that is needed, then its limits, then its device rules."""
+def compile_cgroups(
+    resources: Resources, trees: list[Hierarchy], standalone: bool = False, owner: int = -1
+) -> list[OutsideOperation]:
+    """The outside steps: a cgroup per hierarchy that is needed, its limits, its device rules, on v2 its owner."""
     version = trees[0].version if trees else 1
     wanted = settings(resources, version)
     rules = rules_of(resources, standalone)
@@ -241,6 +287,8 @@ def compile_cgroups(resources: Resources, trees: list[Hierarchy], standalone: bo
     steps: list[OutsideOperation] = [TakeCgroup(tree) if standalone else CreateCgroup(tree) for tree in used]
     steps += limit_steps(wanted, used)
     steps += device_steps(rules, used)
+    if version == 2 and owner >= 0:
+        steps.append(HandOverCgroup(used[0].mount, owner))
     return steps
 
 

@@ -43,7 +43,9 @@ class TakeConsole(NamedTuple):
     def execute(self, making: Making) -> None:
         if making.console_fd < 0:
             raise OSError(errno.ENOTCONN, "nobody takes its master", "console")
-        root = making.root_fd if self.bound else os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = making.root_fd
+        if root < 0:
+            root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         master = _master(root)
         try:
             slave = _slave(master)

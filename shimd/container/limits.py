@@ -20,17 +20,29 @@ and swappiness, realtime or network on v2 are refused.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from shimd.container.conversions import (
+    Text,
+    flag,
+    for_device,
+    handles,
+    io_weight,
+    most,
+    one_at_least,
+    page_limit,
+    priority,
+    rate,
+    swap_alone,
+    throttle,
+    weight_of_shares,
+)
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.spec.resources import UNSET_SWAPPINESS, Resources
 
 RESOURCES = "$.linux.resources"
 DEFAULT_PERIOD = 100_000  # microseconds: the kernel's
-
-Text = Callable[[Any], str]
 
 
 class File(NamedTuple):
@@ -54,6 +66,8 @@ class Limit(NamedTuple):
     wishes: Callable[[Resources], Iterable[Any]]
     v1: File | None
     v2: File | None
+    when: str = ""
+    """Of which wishes the row is about, where the property has several rows."""
 
 
 class Setting(NamedTuple):
@@ -81,46 +95,6 @@ def _only(get: Callable[[Resources], Any], wish: object) -> Callable[[Resources]
     return lambda resources: [wish] if get(resources) is not None and get(resources) == wish else []
 
 
-def _most(value: int) -> str:
-    return "max" if value < 0 else str(value)
-
-
-def _flag(value: bool) -> str:
-    return str(int(value))
-
-
-def _one_at_least(value: int) -> str:
-    return _most(value or 1)
-
-
-def weight_of_shares(shares: int) -> str:
-    """v1's 2 to 262144 (1024 is normal) onto v2's 1 to 10000 (100 is normal): the curve through these three points.
-
-    As runc 1.4 and crun 1.24 have it (opencontainers/cgroups#20). The straight line that they had before made of a
-    normal container one with less than half the weight of a process that nobody gave a weight.
-    """
-    if not 2 < shares < 262144:
-        return "1" if shares <= 2 else "10000"
-    exponent = math.log2(shares)
-    return str(math.ceil(10 ** ((exponent * exponent + 125 * exponent) / 612 - 7 / 34)))
-
-
-def _io_weight(weight: int) -> int:
-    """10 to 1000 onto io.weight's 1 to 10000, as runc and crun do."""
-    return 1 + (weight - 10) * 9999 // 990
-
-
-def _swap_alone(wish: tuple[int, int]) -> str:
-    """The spec's swap counts memory too, v2's does not."""
-    swap, memory = wish
-    if swap < 0:
-        return "max"
-    if not memory:
-        path = f"{RESOURCES}.memory.swap"
-        raise RuntimeTrouble(Trouble("plan", path, "it counts memory too, and memory has no limit"))
-    return str(swap - memory)
-
-
 def _swap(resources: Resources) -> list[tuple[int, int]]:
     memory = resources.memory
     return [(memory.swap, memory.limit or 0)] if memory.swap and memory.swap > 0 else []
@@ -141,35 +115,11 @@ def _quota(resources: Resources) -> list[tuple[int, int]]:
     return [(cpu.quota or -1, cpu.period or DEFAULT_PERIOD)] if cpu.quota or cpu.period else []
 
 
-def _rates(key: str) -> tuple[tuple[str, Text], ...]:
-    """io.max has no 0: what v1 calls a limit of 0 is none."""
-    return (("io.max", lambda wish: f"{wish.major}:{wish.minor} {key}={wish.rate or 'max'}"),)
-
-
-def _number(convert: Callable[[int], int], field: str) -> Text:
-    return lambda wish: f"{wish.major}:{wish.minor} {convert(getattr(wish, field))}"
-
-
-def _same(value: int) -> int:
-    return value
-
-
 def _file(controller: str, name: str, text: Text = str) -> File:
     return File(controller, ((name, text),))
 
 
-_throttle: Text = lambda wish: f"{wish.major}:{wish.minor} {wish.rate}"  # noqa: E731 # one of the table's conversions
-_page_limit: Text = lambda wish: str(wish.limit)  # noqa: E731
-_priority: Text = lambda wish: f"{wish.name} {wish.priority}"  # noqa: E731
-
-
-def _handles(wish: tuple[str, Any]) -> str:
-    device, limits = wish
-    words = [("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)]
-    return " ".join([device, *(f"{key}={value}" for key, value in words if value is not None)])
-
-
-_RDMA = _file("rdma", "rdma.max", _handles)
+_RDMA = _file("rdma", "rdma.max", handles)
 
 # In the order of their writing. v1 refuses memory and swap below memory, a quota or burst that does not fit its period;
 # a weight is refused while the cgroup is idle.
@@ -178,25 +128,26 @@ LIMITS: tuple[Limit, ...] = (
         "memory.limit",
         _asked(lambda r: r.memory.limit, 0),
         _file("memory", "memory.limit_in_bytes"),
-        _file("memory", "memory.max", _most),
+        _file("memory", "memory.max", most),
     ),
     Limit(
         "memory.swap",
         _swap,
         _file("memory", "memory.memsw.limit_in_bytes", lambda wish: str(wish[0])),
-        _file("memory", "memory.swap.max", _swap_alone),
+        _file("memory", "memory.swap.max", swap_alone),
     ),
     Limit(
         "memory.swap",
         _unlimited_swap,
         _file("memory", "memory.memsw.limit_in_bytes")._replace(optional=True),
-        _file("memory", "memory.swap.max", _most)._replace(optional=True),
+        _file("memory", "memory.swap.max", most)._replace(optional=True),
+        "-1, or unset with memory.limit -1",
     ),
     Limit(
         "memory.reservation",
         _asked(lambda r: r.memory.reservation, 0),
         _file("memory", "memory.soft_limit_in_bytes"),
-        _file("memory", "memory.low", _most),
+        _file("memory", "memory.low", most),
     ),
     Limit(
         "memory.kernel",
@@ -209,6 +160,7 @@ LIMITS: tuple[Limit, ...] = (
         _no_kernel_limit,
         _file("memory", "memory.kmem.limit_in_bytes")._replace(optional=True),
         ELSEWHERE,
+        "-1",
     ),
     Limit(
         "memory.kernelTCP",
@@ -221,6 +173,7 @@ LIMITS: tuple[Limit, ...] = (
         _only(lambda r: r.memory.kernel_tcp, -1),
         _file("memory", "memory.kmem.tcp.limit_in_bytes")._replace(optional=True),
         ELSEWHERE,
+        "-1",
     ),
     Limit(
         "memory.swappiness",
@@ -231,33 +184,41 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "memory.disableOOMKiller",
         _asked(lambda r: r.memory.disable_oom_killer, False),
-        _file("memory", "memory.oom_control", _flag),
+        _file("memory", "memory.oom_control", flag),
         None,
     ),
     # v2 is always hierarchical.
     Limit(
         "memory.useHierarchy",
         _asked(lambda r: r.memory.use_hierarchy, False),
-        _file("memory", "memory.use_hierarchy", _flag),
+        _file("memory", "memory.use_hierarchy", flag),
         ELSEWHERE,
+        "true",
     ),
     Limit(
         "memory.useHierarchy",
         _only(lambda r: r.memory.use_hierarchy, False),
-        _file("memory", "memory.use_hierarchy", _flag),
+        _file("memory", "memory.use_hierarchy", flag),
         None,
+        "false",
     ),
-    Limit("cpu.idle", _only(lambda r: r.cpu.idle, 0), _file("cpu", "cpu.idle"), _file("cpu", "cpu.idle")),
+    Limit("cpu.idle", _only(lambda r: r.cpu.idle, 0), _file("cpu", "cpu.idle"), _file("cpu", "cpu.idle"), "0"),
     Limit(
         "cpu.shares",
         _asked(lambda r: r.cpu.shares, 0),
         _file("cpu", "cpu.shares"),
         _file("cpu", "cpu.weight", weight_of_shares),
     ),
-    Limit("cpu.idle", _only(lambda r: r.cpu.idle, 1), _file("cpu", "cpu.idle"), _file("cpu", "cpu.idle")),
+    Limit("cpu.idle", _only(lambda r: r.cpu.idle, 1), _file("cpu", "cpu.idle"), _file("cpu", "cpu.idle"), "1"),
     Limit("cpu.period", _asked(lambda r: r.cpu.period, 0), _file("cpu", "cpu.cfs_period_us"), ELSEWHERE),
     Limit("cpu.quota", _asked(lambda r: r.cpu.quota, 0), _file("cpu", "cpu.cfs_quota_us"), ELSEWHERE),
-    Limit("cpu.quota", _quota, ELSEWHERE, _file("cpu", "cpu.max", lambda wish: f"{_most(wish[0])} {wish[1]}")),
+    Limit(
+        "cpu.quota",
+        _quota,
+        ELSEWHERE,
+        _file("cpu", "cpu.max", lambda wish: f"{most(wish[0])} {wish[1]}"),
+        "and period",
+    ),
     Limit(
         "cpu.burst",
         _asked(lambda r: r.cpu.burst),
@@ -271,15 +232,15 @@ LIMITS: tuple[Limit, ...] = (
     Limit(
         "pids.limit",
         _asked(lambda r: r.pids.limit),
-        _file("pids", "pids.max", _one_at_least),
-        _file("pids", "pids.max", _one_at_least),
+        _file("pids", "pids.max", one_at_least),
+        _file("pids", "pids.max", one_at_least),
     ),
     # Which of the files is there depends on the kernel and its I/O scheduler.
     Limit(
         "blockIO.weight",
         _asked(lambda r: r.block_io.weight, 0),
         File("blkio", (("blkio.weight", str), ("blkio.bfq.weight", str))),
-        File("io", (("io.bfq.weight", str), ("io.weight", lambda wish: str(_io_weight(wish))))),
+        File("io", (("io.bfq.weight", str), ("io.weight", io_weight))),
     ),
     Limit(
         "blockIO.leafWeight",
@@ -293,58 +254,62 @@ LIMITS: tuple[Limit, ...] = (
         File(
             "blkio",
             (
-                ("blkio.weight_device", _number(_same, "weight")),
-                ("blkio.bfq.weight_device", _number(_same, "weight")),
+                ("blkio.weight_device", for_device("weight")),
+                ("blkio.bfq.weight_device", for_device("weight")),
             ),
         ),
-        File("io", (("io.bfq.weight", _number(_same, "weight")), ("io.weight", _number(_io_weight, "weight")))),
+        File("io", (("io.bfq.weight", for_device("weight")), ("io.weight", for_device("weight", io_weight)))),
+        "weight",
     ),
     Limit(
         "blockIO.weightDevice",
         lambda r: [device for device in r.block_io.weight_device if device.leaf_weight],
-        _file("blkio", "blkio.leaf_weight_device", _number(_same, "leaf_weight")),
+        _file("blkio", "blkio.leaf_weight_device", for_device("leaf_weight")),
         None,
+        "leafWeight",
     ),
     Limit(
         "blockIO.throttleReadBpsDevice",
         lambda r: r.block_io.throttle_read_bps_device,
-        _file("blkio", "blkio.throttle.read_bps_device", _throttle),
-        File("io", _rates("rbps")),
+        _file("blkio", "blkio.throttle.read_bps_device", throttle),
+        _file("io", "io.max", rate("rbps")),
     ),
     Limit(
         "blockIO.throttleWriteBpsDevice",
         lambda r: r.block_io.throttle_write_bps_device,
-        _file("blkio", "blkio.throttle.write_bps_device", _throttle),
-        File("io", _rates("wbps")),
+        _file("blkio", "blkio.throttle.write_bps_device", throttle),
+        _file("io", "io.max", rate("wbps")),
     ),
     Limit(
         "blockIO.throttleReadIOPSDevice",
         lambda r: r.block_io.throttle_read_iops_device,
-        _file("blkio", "blkio.throttle.read_iops_device", _throttle),
-        File("io", _rates("riops")),
+        _file("blkio", "blkio.throttle.read_iops_device", throttle),
+        _file("io", "io.max", rate("riops")),
     ),
     Limit(
         "blockIO.throttleWriteIOPSDevice",
         lambda r: r.block_io.throttle_write_iops_device,
-        _file("blkio", "blkio.throttle.write_iops_device", _throttle),
-        File("io", _rates("wiops")),
+        _file("blkio", "blkio.throttle.write_iops_device", throttle),
+        _file("io", "io.max", rate("wiops")),
     ),
     Limit(
         "hugepageLimits",
         lambda r: r.hugepage_limits,
-        _file("hugetlb", "hugetlb.{0.page_size}.limit_in_bytes", _page_limit),
-        _file("hugetlb", "hugetlb.{0.page_size}.max", _page_limit),
+        _file("hugetlb", "hugetlb.{0.page_size}.limit_in_bytes", page_limit),
+        _file("hugetlb", "hugetlb.{0.page_size}.max", page_limit),
+        "pages",
     ),
     # Reservations are counted since Linux 5.7.
     Limit(
         "hugepageLimits",
         lambda r: r.hugepage_limits,
-        _file("hugetlb", "hugetlb.{0.page_size}.rsvd.limit_in_bytes", _page_limit)._replace(optional=True),
-        _file("hugetlb", "hugetlb.{0.page_size}.rsvd.max", _page_limit)._replace(optional=True),
+        _file("hugetlb", "hugetlb.{0.page_size}.rsvd.limit_in_bytes", page_limit)._replace(optional=True),
+        _file("hugetlb", "hugetlb.{0.page_size}.rsvd.max", page_limit)._replace(optional=True),
+        "reservations",
     ),
     Limit("network.classID", _asked(lambda r: r.network.class_id, 0), _file("net_cls", "net_cls.classid"), None),
     Limit(
-        "network.priorities", lambda r: r.network.priorities, _file("net_prio", "net_prio.ifpriomap", _priority), None
+        "network.priorities", lambda r: r.network.priorities, _file("net_prio", "net_prio.ifpriomap", priority), None
     ),
     Limit("rdma", lambda r: r.rdma.items(), _RDMA, _RDMA),
 )
@@ -375,3 +340,40 @@ def _unified(resources: Resources, version: int) -> list[Setting]:
         for name, value in resources.unified.items()
         for line in (value.splitlines() or [""])
     ]
+
+
+def page() -> str:
+    """docs/limits.md."""
+    lines = [
+        f"| `{limit.name}`{limit.when and f' {limit.when}'} | {_cell(limit.v1)} | {_cell(limit.v2)} |"
+        for limit in LIMITS
+    ]
+    return PAGE.format(rows="\n".join(lines))
+
+
+def _cell(file: File | None) -> str:
+    if file is None:
+        return "refused"
+    words = " or ".join(f"`{name.replace('{0.page_size}', 'SIZE')}`" for name, _ in file.choices)
+    return f"{words}, if there is one" if file.optional else words
+
+
+PAGE = """\
+# Which limit is which file
+
+Drawn from the table in `shimd/container/limits.py`; after a change there, draw it again:
+
+    python -m shimd.container.limits > docs/limits.md
+
+Properties are those of `linux.resources` (runtime-spec, config-linux.md). An empty cell: another row has it, or nothing
+needs to be written. What counts as not asked for is said at the head of that file. `unified` is written as it is, after
+all else, on v2 alone; `devices` is two files on v1 and a BPF program on v2 (`shimd/linux/device_rules.py`).
+
+| property | cgroup v1 | cgroup v2 |
+|---|---|---|
+{rows}
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")

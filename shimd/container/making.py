@@ -113,7 +113,7 @@ class Making:
         self.state: dict[str, object] = {}
         """The state that hooks read, as a document; who runs one fills in status and pid."""
         self.start_fds = (-1, -1)
-        """Without a shim: the fifos `start` and `outcome` (starting.Await)."""
+        """Without a shim: the fifos `start` and `outcome` (waiting.Await)."""
         self.console_fd = -1
         """A stream socket that takes the console's master."""
         self.kept_fds = 0

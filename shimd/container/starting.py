@@ -1,139 +1,187 @@
-"""The pause between create and start, and what a container without a shim does on either side of it.
+"""A shim's first moments without an interpreter: what start.c is told, and what it tells (shimd.container.scripting).
 
-Two fifos of the state directory, `start` and `outcome`, come as fds that are open for reading and writing, so that
-neither ever lacks an end while init holds them:
-
-    start command                        init
-      | opens outcome to read              | reads start, for as long as it takes
-      | -- a byte into start ------------> |
-      |                                    | startContainer hooks, exec
-      | <- EOF on outcome ---------------- | exec closed it: the program runs (or init was killed)
-      | <- words, then EOF --------------- | or: why it does not run
-
-Whether `start` has a reader is also how others tell created from running (open(2), ENXIO).
+zygote:  starter = Starter(shims); starter.add(key, scripted)
+shim:    outcome = starter.start(spawns)
+         HAPPENED   starter.birth() runs since a while, and there is something to do
+         OVER       there is no supervisor
+         REFUSED    nothing of it is left; starter.packet() has the Spawn, for the reference or to be sent back
 """
 
 from __future__ import annotations
 
-import errno
+import array
 import os
-import stat
-from typing import NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from shimd.container import identity
-from shimd.container.hooks import ContainerHooks
-from shimd.container.making import Making, Operation
-from shimd.errors import NOT_EXECUTABLE, NOT_FOUND, RUNTIME_FAILED, RuntimeTrouble, Trouble
-from shimd.linux import signals
-from shimd.spec.config import Hook
+from shimd.container import launch, root
+from shimd.container.making import Anchors, Making
+from shimd.container.phrases import LAYERS
+from shimd.container.scripting import Scripted
+from shimd.linux import mounts, script
+from shimd.wire.messages import MAX_PACKET, Message, Spawn, decode
 
-SIGPIPE = 13
-PIPE_BUF = 4096  # so much is written at once or not at all (pipe(7))
+HAPPENED, OVER, REFUSED = 0, 1, 2
+_UNKNOWN, _BROKEN = 2, 3  # of start.c: it touched nothing; it got somewhere
 
-
-class FindProgram(NamedTuple):
-    """Say at create what exec would say at start. The words are those by which callers know 126 and 127."""
-
-    program: str
-    path: str
-
-    def describe(self) -> tuple[str, str]:
-        return "find", self.program
-
-    def execute(self, making: Making) -> None:
-        if not self.program:
-            raise RuntimeTrouble(Trouble("exec:", '""', "executable file not found in $PATH", "", 2, NOT_FOUND))
-        if "/" in self.program:
-            number = _why_not(self.program)
-        else:
-            found = [_why_not(f"{directory or '.'}/{self.program}") for directory in self.path.split(":")]
-            number = 0 if 0 in found else errno.EACCES if errno.EACCES in found else errno.ENOENT
-        if number:
-            raise RuntimeTrouble(self._trouble(number))
-
-    def _trouble(self, number: int) -> Trouble:
-        quoted = f'"{self.program}"'
-        if number == errno.ENOENT and "/" not in self.program:
-            return Trouble("exec:", quoted, "executable file not found in $PATH", "", number, NOT_FOUND)
-        code = NOT_FOUND if number in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
-        cause = os.strerror(number).lower()
-        if number == errno.ENOENT:
-            cause = f"stat {self.program}: {cause}"
-        return Trouble("exec:", quoted, cause, "", number, code)
+# Places in struct start and struct shim, in words of 64 bits.
+_PREPARE, _INIT, _AFTER = 2, 9, 16
+_STATE, _STEP = 3, 5  # in a struct run
+_PID, _PIDFD, _STARTED, _RECEIVED = 46, 47, 48, 49
+_CHOSEN, _PACKET_BYTES, _FD_COUNT = 7, 8, 9
+_MANY = 256
+_FAILED = -1
 
 
-def _why_not(path: str) -> int:
-    """The errno for which a path is no program; 0 if it is one, as far as can be seen."""
-    try:
-        if stat.S_ISDIR(os.stat(path).st_mode):
-            return errno.EISDIR
-    except OSError as error:
-        return error.errno or errno.EIO
-    # With the effective ids: they are what execve(2) judges by.
-    return 0 if os.access(path, os.X_OK, effective_ids=True) else errno.EACCES
+class Birth(NamedTuple):
+    """A container that runs, and what its shim holds of it, as non-blocking fds; stdin is -1 where there is none."""
+
+    pid: int
+    pidfd: int
+    listener: int
+    stdin: int
+    stdout: int
+    stderr: int
+    started_ns: int
+    timeline: list[tuple[str, int]]
 
 
-class Await(NamedTuple):
-    """Wait for `start`, run its hooks, become the program. Stands where Exec stands under a shim."""
+class Start:
+    """struct start of start.c for one template."""
 
-    hooks: tuple[Hook, ...]
-    run: identity.Exec
+    def __init__(self, key: str, scripted: Scripted) -> None:
+        self.scripted = scripted
+        self._kept: list[array.array[int]] = []
+        program, parts, made = scripted.program, scripted.parts, scripted.made
+        data = program.data.buffer_info()
+        paths = [[*self._text(before), *self._text(after)] for before, after in scripted.cgroup_paths]
+        binds = [[*self._text(path), flags] for path, flags in scripted.binds]
+        names = [[*self._text(name), cell] for name, cell in scripted.environment.items()]
+        cells = [cell.number for cell in (made.cgroup, made.listener, made.stdin, made.stdout, made.stderr)]
+        self.words = array.array(
+            "q",
+            [
+                *self._text(key),
+                *program.entered(parts.prepare),
+                *program.entered(parts.init),
+                *program.entered(parts.after),
+                scripted.clone_flags,
+                data[0] + program.strings,
+                data[0] + data[1],
+                *self._rows(paths),
+                *self._rows(binds),
+                *self._rows(names),
+                scripted.spare[0],
+                len(scripted.spare),
+                *cells,
+                *[cell.number for _, cell in made.stamps],
+                mounts.overlay_appends(),
+                root.fd_layers(),
+                LAYERS,
+                *[0] * 4,
+            ],
+        )
+        assert len(self.words) == _RECEIVED + 1
 
-    def describe(self) -> tuple[str, str]:
-        return "await start, then run", self.run.args[0]
+    @property
+    def address(self) -> int:
+        return self.words.buffer_info()[0]
 
-    def execute(self, making: Making) -> None:
-        start, outcome = making.start_fds
-        os.read(start, 1)
-        try:
-            if self.hooks:
-                ContainerHooks("startContainer", self.hooks).execute(making)
-            keep(making)
-            self.run.execute(making)
-        except RuntimeTrouble as error:
-            _give_up(outcome, error.trouble)
-        except OSError as error:
-            _give_up(outcome, Trouble("run", self.run.args[0], (error.strerror or str(error)).lower()))
+    def _text(self, text: str) -> tuple[int, int]:
+        """A struct text."""
+        encoded = os.fsencode(text)
+        kept = array.array("B", encoded + b"\0")
+        self._kept.append(kept)
+        return kept.buffer_info()[0], len(encoded)
 
+    def _rows(self, rows: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """An array of structs: address and count."""
+        kept = array.array("q", [word for row in rows for word in row] or [0])
+        self._kept.append(kept)
+        return kept.buffer_info()[0], len(rows)
 
-def _give_up(outcome: int, trouble: Trouble) -> NoReturn:
-    """The command that bore us went long ago: tell the one that said start, and whoever reads our stderr."""
-    signals.ignore(SIGPIPE)
-    words = str(trouble).encode(errors="replace")[: PIPE_BUF - 1]
-    for fd in (outcome, 2):
-        try:
-            os.write(fd, words + (b"\n" if fd == 2 else b""))
-        except OSError:
-            continue  # nobody reads there; the exit code still says something
-    os._exit(trouble.code or RUNTIME_FAILED)
+    def birth(self, sent_ns: int) -> Birth:
+        made, words, cells = self.scripted.made, self.words, self.scripted.program.cells
+        timeline = [("queue", sent_ns), ("zygote", words[_RECEIVED])]
+        for phase, cell in made.stamps:
+            timeline.append((phase, cells[cell.number]))
+        return Birth(
+            words[_PID],
+            words[_PIDFD],
+            cells[made.listener.number],
+            cells[made.stdin.number] or -1,
+            cells[made.stdout.number],
+            cells[made.stderr.number],
+            words[_STARTED],
+            timeline,
+        )
 
-
-class KeepFds(NamedTuple):
-    """Before exec: let the program inherit the fds that the caller named (--preserve-fds, LISTEN_FDS)."""
-
-    def describe(self) -> tuple[str, str]:
-        return "keep", "inherited file descriptors"
-
-    def execute(self, making: Making) -> None:
-        keep(making)
-
-
-def keep(making: Making) -> None:
-    """Undo close-on-exec for the caller's fds, which are those from 3 on."""
-    for fd in range(3, 3 + making.kept_fds):
-        os.set_inheritable(fd, True)
-
-
-def search_path(environment: tuple[str, ...]) -> str:
-    """PATH of a program's environment; the last one counts, as it does for Exec."""
-    path = identity.DEFAULT_PATH
-    for entry in environment:
-        if entry.startswith("PATH="):
-            path = entry[5:]
-    return path
+    def undo(self, spawn: Spawn, path: str) -> None:
+        """Close and remove what a run made before it was refused."""
+        cells, made, words = self.scripted.program.cells, self.scripted.made, self.words
+        if words[_PID] > 0:
+            launch.bury(words[_PIDFD])
+            os.waitpid(words[_PID], os.WNOHANG)
+            os.close(words[_PIDFD])
+        if cells[made.listener.number]:
+            os.unlink(path)
+        passing = () if cells[made.let_go.number] else made.passing
+        for cell in (made.listener, made.stdin, made.stdout, made.stderr, *passing):
+            if cells[cell.number]:
+                os.close(cells[cell.number])
+        done = self.scripted.outside
+        if words[_PREPARE + _STATE] == _FAILED:  # steps are numbered from 1; 0 is the path socket's
+            done = done[: max(0, words[_PREPARE + _STEP] - 1)]
+        launch.undo(done, Making(spawn.id, Anchors("", "", ""), [], spawn.cgroup, "", [], {}))
 
 
-def without_shim(steps: tuple[Operation, ...] | list[Operation], *, keyring: bool) -> list[Operation]:
-    """Process steps for a program whose parent goes before it does: no parent death signal."""
-    left_out: tuple[type, ...] = (identity.DieWithShim,) if keyring else (identity.DieWithShim, identity.JoinKeyring)
-    return [step for step in steps if not isinstance(step, left_out)]
+class Starter:
+    """struct shim of start.c: the templates of a zygote, and in a shim what became of its Spawn.
+
+    `shims` is an fd on the directory of the path sockets.
+    """
+
+    def __init__(self, shims: int) -> None:
+        self.starts: dict[str, Start] = {}
+        self._packet = array.array("B", bytes(MAX_PACKET))
+        self._place = array.array("B", f"/proc/self/fd/{shims}/".encode())
+        self._order: list[Start] = []
+        self._table = array.array("q")
+        self._fds = array.array("i", [-1] * _MANY)
+        self._words = array.array("q", [0, 0, *self._packet.buffer_info(), *self._place.buffer_info()])
+        self._words.extend([self._fds.buffer_info()[0], 0, 0, 0])
+
+    def add(self, key: str, scripted: Scripted) -> None:
+        self.starts[key] = Start(key, scripted)
+        self._list()
+
+    def drop(self, key: str) -> None:
+        if self.starts.pop(key, None):
+            self._list()
+
+    def _list(self) -> None:
+        self._order = list(self.starts.values())
+        self._table = array.array("q", [start.address for start in self._order])
+        self._words[0], self._words[1] = self._table.buffer_info()
+
+    def start(self, spawns: int) -> int:
+        """Take a Spawn from the socket and start it; HAPPENED, OVER or REFUSED."""
+        outcome: int = script.library().start_shim(self._words.buffer_info()[0], spawns)
+        if outcome == _BROKEN:
+            spawn, _ = self.packet()
+            assert isinstance(spawn, Spawn)
+            self._chosen().undo(spawn, bytes(self._place).decode() + f"{spawn.id}.sock")
+            return REFUSED
+        return REFUSED if outcome == _UNKNOWN else outcome
+
+    def packet(self) -> tuple[Message, list[int]]:
+        """The Spawn, and the fds that came with it."""
+        words = self._words
+        return decode(self._packet[: words[_PACKET_BYTES]].tobytes()), self._fds[: words[_FD_COUNT]].tolist()
+
+    def birth(self, spawn: Spawn) -> Birth:
+        """What runs."""
+        return self._chosen().birth(spawn.sent_ns)
+
+    def _chosen(self) -> Start:
+        return self._order[self._words[_CHOSEN]]

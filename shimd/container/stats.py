@@ -127,7 +127,7 @@ class _Files:
 
     def text(self, controller: str, name: str) -> str:
         try:
-            return cgroups.read(self.directory(controller), name)
+            return cgroups.read_whole(self.directory(controller), name)
         except OSError:
             return ""
 

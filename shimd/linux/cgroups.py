@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import time
 from typing import NamedTuple
@@ -58,6 +59,18 @@ def read(directory: str, name: str) -> str:
         return os.read(fd, 1 << 16).decode()
     finally:
         os.close(fd)
+
+
+def read_whole(directory: str, name: str) -> str:
+    """A cgroup file's text where it may be long: one read gives a page or so of a list's lines."""
+    fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    parts: list[bytes] = []
+    try:
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts).decode()
 
 
 def write(directory: str, name: str, value: str) -> None:
@@ -141,11 +154,22 @@ def inherit_cpuset(above: str, directory: str) -> None:
 
 
 def processes(directory: str) -> list[int]:
-    """The pids in a cgroup itself, as this pid namespace sees them; [] if it is gone."""
+    """The pids in a cgroup itself, as this pid namespace sees them; [] if it is gone.
+
+    Of a threaded cgroup of v2 they are its threads': its processes are told further up alone (EOPNOTSUPP).
+    """
     try:
-        return [int(word) for word in read(directory, "cgroup.procs").split() if word != "0"]
-    except FileNotFoundError:
+        try:
+            text = read_whole(directory, "cgroup.procs")
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            text = read_whole(directory, "cgroup.threads")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: it went between open and read
+            raise
         return []
+    return [int(word) for word in text.split() if word != "0"]
 
 
 def all_processes(directory: str) -> list[int]:
@@ -172,6 +196,36 @@ def own_path(pid: int) -> str:
             if line.startswith("0::"):
                 return line[3:].rstrip("\n").removesuffix(" (deleted)")
     raise FileNotFoundError(errno.ENOENT, "it is in no cgroup of v2", f"/proc/{pid}/cgroup")
+
+
+def delegated_files() -> list[str]:
+    """The files that go to the new owner of a v2 cgroup, as this kernel lists them (since Linux 4.14)."""
+    try:
+        with open("/sys/kernel/cgroup/delegate") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+
+
+def oom_notice(hierarchy: Hierarchy, directory: str) -> tuple[int, int]:
+    """(fd, poll(2) events) by which the kernel tells that memory ran out; how often, the files say.
+
+    v1: an eventfd (memory.txt, "OOM Control"), which is told when the cgroup goes as well. v2: memory.events, which is
+    told of all that it counts, and told anew only after it was read from its beginning. The caller closes the fd.
+    """
+    if hierarchy.version == 2:
+        return os.open(f"{directory}/memory.events", os.O_RDONLY | os.O_CLOEXEC), select.POLLPRI
+    notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            write(directory, "cgroup.event_control", f"{notice} {control}")
+        finally:
+            os.close(control)
+    except OSError:
+        os.close(notice)
+        raise
+    return notice, select.POLLIN
 
 
 def kill(hierarchy: Hierarchy, directory: str) -> None:

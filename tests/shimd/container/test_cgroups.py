@@ -1,11 +1,14 @@
 """Which limit becomes which file, for v1 and v2."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shimd.container import limits
 from shimd.container.cgroups import (
     CreateCgroup,
+    HandOverCgroup,
     LimitDevices,
     MissingController,
     TakeCgroup,
@@ -13,6 +16,7 @@ from shimd.container.cgroups import (
     WriteFirst,
     WriteKept,
     compile_cgroups,
+    owner_of,
     place,
 )
 from shimd.container.limits import LIMITS, settings
@@ -21,8 +25,9 @@ from shimd.linux import device_rules
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.resources import UNSET_SWAPPINESS, Cpu, DeviceRule, Memory, Pids, Resources
 from shimd.spec.validate import load
-from tests.shimd.configs import config
+from tests.shimd.configs import NAMESPACES, config
 
+TOP = Path(__file__).resolve().parents[3]
 CONTROLLERS = "cpu,cpuacct cpuset memory devices freezer blkio pids hugetlb net_cls net_prio rdma"
 V1 = [Hierarchy(1, f"/cg/{name}", tuple(name.split(","))) for name in CONTROLLERS.split()]
 V2 = [Hierarchy(2, "/sys/fs/cgroup", ("cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"))]
@@ -409,3 +414,35 @@ def test_systemds_notation_is_refused() -> None:
         'plan $.linux.cgroupsPath: "system.slice:runc:box" names a unit of systemd, and there is no systemd driver '
         "(give a path such as /parent/name, or tell the engine to use the cgroupfs driver)"
     )
+
+
+WRITABLE = [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid"]}]
+MAPS = {key: [{"containerID": 0, "hostID": 100000, "size": 1000}] for key in ("uidMappings", "gidMappings")}
+WITH_USER = (*NAMESPACES, "user")
+
+
+@pytest.mark.parametrize(
+    ("document", "owner"),
+    [
+        (config("sh"), -1),  # mounted read-only
+        (config("sh", mounts=WRITABLE), -1),  # root's it is
+        (config("sh", mounts=WRITABLE, process={"user": {"uid": 7, "gid": 8}}), 7),
+        (config("sh", mounts=WRITABLE, namespaces=WITH_USER, linux=MAPS), 100000),
+        (
+            config("sh", mounts=WRITABLE, namespaces=WITH_USER, linux=MAPS, process={"user": {"uid": 7, "gid": 8}}),
+            100007,
+        ),
+        (config("sh", mounts=WRITABLE, namespaces=("mount", "pid", "user"), linux=MAPS), -1),  # no cgroup namespace
+    ],
+)
+def test_whose_the_cgroup_is(document: dict[str, Any], owner: int) -> None:
+    """config-linux.md, "Cgroup ownership"."""
+    assert owner_of(load(document)) == owner
+    given = [HandOverCgroup("/sys/fs/cgroup", owner)] if owner >= 0 else []
+    assert compile_cgroups(Resources(), V2, owner=owner)[1:] == given
+    assert all(isinstance(step, CreateCgroup) for step in compile_cgroups(Resources(), V1, owner=owner))
+
+
+def test_the_page_is_drawn_from_the_table() -> None:
+    hint = "draw it again: python -m shimd.container.limits > docs/limits.md"
+    assert (TOP / "docs/limits.md").read_text(encoding="utf-8") == limits.page(), hint

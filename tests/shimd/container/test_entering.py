@@ -22,6 +22,18 @@ exec sleep 60
 """
 
 
+def test_its_cgroup_is_its_users(stage: Stage) -> None:
+    """config-linux.md, "Cgroup ownership": who has a writable cgroup file system may manage what is below."""
+    if stage.hierarchies[0].version == 1:
+        pytest.skip("this machine has cgroup v1")
+    script = (
+        "cd /sys/fs/cgroup && mkdir below && echo 0 > below/cgroup.procs && cat /proc/self/cgroup; echo 1 > pids.max"
+    )
+    box = stage.run(shell(script, mounts=WRITABLE, process={"user": {"uid": 1000, "gid": 1000}}))
+    assert box.log("stdout") == b"0::/below\n", box.log("stderr")
+    assert b"pids.max: Permission denied" in box.log("stderr")
+
+
 @pytest.fixture
 def manager(stage: Stage) -> Container:
     if stage.hierarchies[0].version == 1:

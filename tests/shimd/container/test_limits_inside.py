@@ -7,6 +7,7 @@ import pytest
 
 from shimd.linux.cgroups import Hierarchy
 from tests.shimd.configs import config, shell
+from tests.shimd.line import until
 from tests.shimd.stage import Container, Stage, StartFailed, TemplateFailed
 
 pytestmark = pytest.mark.root
@@ -109,7 +110,8 @@ def _stands(stage: Stage, resources: dict[str, Any], name: str, expected: str) -
     words = rf"set limit .*(mounts no {controller} controller|the {controller} controller has no such file here)"
     with pytest.raises(StartFailed, match=words):
         stage.start(document)
-    assert stage.left_of(stage.containers[-1]) == []
+    # The reason is told before the last thing, the socket, goes.
+    assert until(lambda: stage.left_of(stage.containers[-1]) == [])
 
 
 @pytest.mark.parametrize("name", ["io.max", "blkio.throttle.read_bps_device"])
@@ -167,7 +169,8 @@ def test_a_limit_that_the_kernel_refuses_is_named(stage: Stage, resources: dict[
         pytest.skip("v2 refuses it when the config is read")
     with pytest.raises(StartFailed, match=words):
         stage.start(config("true", linux={"resources": resources}))
-    assert stage.left_of(stage.containers[-1]) == []
+    # The reason is told before the last thing, the socket, goes.
+    assert until(lambda: stage.left_of(stage.containers[-1]) == [])
 
 
 def swap_is_counted(stage: Stage) -> bool:

@@ -1,6 +1,7 @@
 """Usage and events as numbers: from files as the kernel writes them, and from a container that lives."""
 
 import os
+import select
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from shimd.container.stats import (
     stats,
     usage,
 )
+from shimd.linux import cgroups
 from shimd.linux.cgroups import Hierarchy
 from tests.shimd.configs import config, shell
 from tests.shimd.line import until
@@ -144,6 +146,24 @@ def test_of_a_container(stage: Stage) -> None:
     assert found.pids == PidsStats(1, 17)
     assert events(stage.hierarchies, box.cgroup).oom_kills == 0
     assert len(found.cpu.per_cpu_ns) in (0, os.cpu_count())
+
+
+@pytest.mark.root
+def test_the_kernel_tells_when_memory_runs_out(stage: Stage) -> None:
+    box = stage.start(config("sleep", "60", linux={"resources": {"memory": {"limit": 16 << 20, "swap": 16 << 20}}}))
+    [tree] = [tree for tree in stage.hierarchies if "memory" in tree.controllers]
+    fd, wanted = cgroups.oom_notice(tree, tree.mount + box.cgroup)
+    try:
+        if tree.version == 2:
+            os.read(fd, 4096)
+        poll = select.poll()
+        poll.register(fd, wanted)
+        assert poll.poll(0) == []
+        box.run_inside("tail", "/dev/zero")
+        assert poll.poll(10_000)
+        assert until(lambda: events(stage.hierarchies, box.cgroup).oom_kills == 1)
+    finally:
+        os.close(fd)
 
 
 @pytest.mark.root

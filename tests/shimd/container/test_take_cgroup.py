@@ -1,6 +1,7 @@
 """A cgroup at a path that somebody else chose: made with what is above it, taken if it is empty, else refused."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -73,8 +74,8 @@ def test_one_in_which_something_lives_is_refused(top: str) -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         try:
             cgroups.write(f"{tree.mount}{top}/box/below", "cgroup.procs", str(sleeper.pid))
-            words = f"create cgroup in {tree.mount}: it exists and 1 processes live in it, such as {sleeper.pid}"
-            with pytest.raises(RuntimeTrouble, match=words):
+            words = f"create cgroup in {tree.mount}: container's cgroup is not empty: 1 process(es) found"
+            with pytest.raises(RuntimeTrouble, match=re.escape(words)):
                 take([TakeCgroup(tree)], f"{top}/box")
             assert cgroups.all_processes(f"{tree.mount}{top}/box") == [sleeper.pid]
         finally:
@@ -88,7 +89,7 @@ def test_one_that_is_frozen_is_refused(top: str) -> None:
     os.mkdir(directory)
     file, frozen, thawed = ("cgroup.freeze", "1", "0") if tree.version == 2 else ("freezer.state", "FROZEN", "THAWED")
     cgroups.write(directory, file, frozen)
-    with pytest.raises(RuntimeTrouble, match="it exists and is frozen"):
+    with pytest.raises(RuntimeTrouble, match="container's cgroup unexpectedly frozen"):
         take([TakeCgroup(tree)], f"{top}/box")
     cgroups.write(directory, file, thawed)
     take([TakeCgroup(tree)], f"{top}/box")
