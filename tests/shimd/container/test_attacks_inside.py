@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from shimd.wire.messages import ExecFailed
 from tests.shimd.configs import config, process_of, shell
 from tests.shimd.line import read_all
-from tests.shimd.stage import Container, Stage, StartFailed
+from tests.shimd.stage import Container, Stage, StartFailed, opened
 
 pytestmark = pytest.mark.root
 OURSELVES = "it leads to the runtime itself"
@@ -21,6 +22,19 @@ SCRIPTS = {
     "nested": "#!/bin/script\n",
     "spaced": "#! \t/proc/self/exe -c x\n",
 }
+
+
+@pytest.fixture(scope="module")
+def bare(rootfs: Path) -> Iterator[Stage]:
+    """A stage whose interpreter is not on a read-only mount: what it runs has to be looked at."""
+    with opened(rootfs, sealed=False) as made:
+        yield made
+
+
+@pytest.fixture
+def unsealed(bare: Stage) -> Iterator[Stage]:
+    yield bare
+    bare.empty()
 
 
 def trapped(stage: Stage) -> Container:
@@ -38,19 +52,19 @@ def trapped(stage: Stage) -> Container:
 
 
 @pytest.mark.parametrize("program", ["/proc/self/exe", "/proc/1/exe", "/bin/link", "script", "nested", "spaced"])
-def test_the_runtime_does_not_run_itself(stage: Stage, program: str) -> None:
+def test_the_runtime_does_not_run_itself(unsealed: Stage, program: str) -> None:
     """CVE-2019-5736: whoever gets the machine's interpreter to run inside can write it by /proc/PID/exe."""
-    container = trapped(stage)
-    stage.spawn(container, stage.template(config(program)))
+    container = trapped(unsealed)
+    unsealed.spawn(container, unsealed.template(config(program)))
     with pytest.raises(StartFailed, match=OURSELVES) as caught:
         container.started()
     assert caught.value.trouble.code == 126
 
 
 @pytest.mark.parametrize("program", ["/proc/self/exe", "/bin/link", "script"])
-def test_an_exec_does_not_run_the_runtime(stage: Stage, program: str) -> None:
-    container = trapped(stage)
-    stage.spawn(container, stage.template(config("sleep", "60")))
+def test_an_exec_does_not_run_the_runtime(unsealed: Stage, program: str) -> None:
+    container = trapped(unsealed)
+    unsealed.spawn(container, unsealed.template(config("sleep", "60")))
     container.started()
     container.exec("e1", process_of(program))
     failed = container.expect(ExecFailed)
