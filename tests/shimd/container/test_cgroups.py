@@ -1,8 +1,11 @@
 """Which limit becomes which file, for v1 and v2."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from shimd.container import limits
@@ -23,8 +26,9 @@ from shimd.container.limits import LIMITS, settings
 from shimd.errors import RuntimeTrouble
 from shimd.linux import device_rules
 from shimd.linux.cgroups import Hierarchy
+from shimd.spec.errors import SpecError
 from shimd.spec.resources import UNSET_SWAPPINESS, Cpu, DeviceRule, Memory, Pids, Resources
-from shimd.spec.validate import load
+from shimd.spec.validate import load, load_resources
 from tests.shimd.configs import NAMESPACES, config
 
 TOP = Path(__file__).resolve().parents[3]
@@ -285,6 +289,78 @@ def test_every_property_has_its_row() -> None:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.title() for word in rest)
+
+
+NUMBER = st.sampled_from([-1, 0, 1, 10, 100, 1 << 20, 1 << 40])
+COUNT = st.sampled_from([0, 1, 10, 100, 1000])
+FLAG = st.booleans()
+RATES = st.lists(st.fixed_dictionaries({"major": COUNT, "minor": COUNT, "rate": COUNT}), max_size=2)
+WEIGHTS = st.fixed_dictionaries({"major": COUNT, "minor": COUNT, "weight": COUNT}, optional={"leafWeight": COUNT})
+DEVICES = st.fixed_dictionaries(
+    {"allow": FLAG},
+    optional={
+        "type": st.sampled_from(["a", "b", "c", "u"]),
+        "major": NUMBER,
+        "minor": NUMBER,
+        "access": st.sampled_from(["r", "rw", "m", "rwm", ""]),
+    },
+)
+THROTTLES = [f"throttle{way}{unit}Device" for way in ("Read", "Write") for unit in ("Bps", "IOPS")]
+DOCUMENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "memory": st.fixed_dictionaries(
+            {},
+            optional={
+                **dict.fromkeys(("limit", "reservation", "swap", "kernel", "kernelTCP"), NUMBER),
+                **dict.fromkeys(("disableOOMKiller", "useHierarchy", "checkBeforeUpdate"), FLAG),
+                "swappiness": st.sampled_from([0, 100, UNSET_SWAPPINESS]),
+            },
+        ),
+        "cpu": st.fixed_dictionaries(
+            {},
+            optional={
+                **dict.fromkeys(("shares", "period", "burst", "realtimePeriod"), COUNT),
+                **dict.fromkeys(("quota", "realtimeRuntime"), NUMBER),
+                "cpus": st.sampled_from(["", "0", "0-3,7"]),
+                "idle": st.sampled_from([0, 1]),
+            },
+        ),
+        "pids": st.fixed_dictionaries({"limit": NUMBER}),
+        "blockIO": st.fixed_dictionaries(
+            {},
+            optional={
+                "weight": COUNT,
+                "leafWeight": COUNT,
+                "weightDevice": st.lists(WEIGHTS, max_size=2),
+                **dict.fromkeys(THROTTLES, RATES),
+            },
+        ),
+        "network": st.fixed_dictionaries({}, optional={"classID": COUNT}),
+        "rdma": st.dictionaries(st.sampled_from(["a", "b"]), st.fixed_dictionaries({"hcaHandles": COUNT})),
+        "unified": st.dictionaries(
+            st.sampled_from(["memory.high", "io.max", "x.y"]), st.sampled_from(["", "1", "a\nb"])
+        ),
+        "devices": st.lists(DEVICES, max_size=4),
+    },
+)
+
+
+@hypothesis.settings(max_examples=300, deadline=None, database=None)
+@hypothesis.given(DOCUMENTS)
+def test_whatever_is_asked_for_becomes_steps_or_is_refused_with_its_path(document: dict[str, Any]) -> None:
+    try:
+        resources = load_resources(document)
+    except SpecError:
+        return  # tests/shimd/spec is about these
+    for trees, standalone in itertools.product((V1, V2, []), (False, True)):
+        refused, steps = "$.linux.resources.", []
+        try:
+            steps = compile_cgroups(resources, trees, standalone)
+        except RuntimeTrouble as error:
+            refused = error.trouble.subject
+        assert refused.startswith("$.linux.resources.")
+        assert all(all(step.describe()) for step in steps)
 
 
 def test_only_hierarchies_that_are_needed() -> None:
