@@ -85,6 +85,13 @@ def _born(plan: Plan, making: Making, init: int) -> tuple[int, int]:
 # From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
 
 
+def _root_of(init: int) -> int:
+    """An fd on init's root directory. ESRCH: it ended, and the pid may be another's."""
+    directory = os.open(f"/proc/{processes.pid_of(init)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    processes.pidfd_send_signal(init, 0)
+    return directory
+
+
 def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequence[int], sync: socket) -> NoReturn:
     try:
         os.setsid()
@@ -93,7 +100,12 @@ def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequenc
         for fd in making.task_fds:
             os.write(fd, b"0")
         perform(identity.early_steps(process), making)
-        processes.setns(init, plan.kinds)
+        directory = _root_of(init) if plan.chroot else -1
+        if plan.kinds:
+            processes.setns(init, plan.kinds)
+        if directory >= 0:
+            os.fchdir(directory)
+            os.chroot(".")
         os.chdir("/")
         restore_signals()
         *steps, last = identity.late_steps(process, plan.possible)

@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 import stat
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from shimd.container.making import Making, Operation
@@ -64,7 +65,13 @@ class SetRlimit(NamedTuple):
 
     def execute(self, making: Making) -> None:
         values = [-1 if value == INFINITY else value for value in (self.soft, self.hard)]
-        processes.prlimit(getattr(resource, self.type), *values)
+        processes.prlimit(self.number, *values)
+
+    @property
+    def number(self) -> int:
+        """RLIMIT_* as setrlimit(2) wants it."""
+        found: int = getattr(resource, self.type)
+        return found
 
 
 class NoNewPrivileges(NamedTuple):
@@ -158,14 +165,8 @@ class Exec(NamedTuple):
         program = self.args[0]
         if not program:
             raise RuntimeTrouble(Trouble("run", '""', "the command is empty", code=NOT_FOUND))
-        if "/" in program:
-            candidates = [program]
-        else:
-            candidates = [
-                f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")
-            ]
         refused: OSError | None = None
-        for candidate in candidates:
+        for candidate in candidates(program, environment):
             try:
                 os.execve(candidate, self.args, environment)
             except (FileNotFoundError, NotADirectoryError):
@@ -178,6 +179,13 @@ class Exec(NamedTuple):
             raise RuntimeTrouble(_refusal(program, number, os.strerror(number).lower(), NOT_EXECUTABLE))
         where = "" if "/" in program else "is it on the container's PATH?"
         raise RuntimeTrouble(Trouble("run", program, "no such file or directory", where, 2, NOT_FOUND))
+
+
+def candidates(program: str, environment: Mapping[str, str]) -> list[str]:
+    """Where a program may lie: its own path, or each directory of the container's PATH."""
+    if "/" in program:
+        return [program]
+    return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
 
 
 def _refusal(program: str, number: int, cause: str, code: int) -> Trouble:
