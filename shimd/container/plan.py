@@ -182,8 +182,8 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     bound = mounting.brings_devices(config)
     steps.append(devices.DefaultDevices(bound))
     for device in config.linux.devices:
-        if bound and device.path.startswith("/dev/"):
-            continue
+        if device.path == "/dev/ptmx" or (bound and device.path.startswith("/dev/")):
+            continue  # ptmx is a default device, and a symlink into the container's own devpts
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         major, minor = device.major or 0, device.minor or 0
         steps.append(devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0))
