@@ -152,29 +152,6 @@ def _attach(tree: int, making: Making) -> str:
     return f"/proc/self/fd/{tree}"
 
 
-class SealRoot(NamedTuple):
-    """Make the root file system's own mount read-only, after its mount points were made."""
-
-    def describe(self) -> tuple[str, str]:
-        return "make read-only", "the root file system"
-
-    def execute(self, making: Making) -> None:
-        mounts.mount_setattr(making.root_fd, "", set_=MOUNT_ATTR_RDONLY)
-
-
-class PivotRoot(NamedTuple):
-    """Change the root and drop the machine's mounts (pivot_root(2), "pivot_root(".", ".")")."""
-
-    def describe(self) -> tuple[str, str]:
-        return "change to", "the root file system"
-
-    def execute(self, making: Making) -> None:
-        os.fchdir(making.root_fd)
-        mounts.pivot_root(".", ".")
-        mounts.umount2(".", mounts.MNT_DETACH)
-        os.chdir("/")
-
-
 class PropagateRoot(NamedTuple):
     """Make the container's root what `rootfsPropagation` says, once nothing of the machine can hear of it.
 
@@ -214,3 +191,26 @@ class DropKernelViews(NamedTuple):
                 if error.errno not in (errno.EINVAL, errno.EPERM):
                     raise
                 mounts.mount("tmpfs", place, "tmpfs", mounts.MS_RDONLY, "size=0")
+
+
+class SealRoot(NamedTuple):
+    """Make the root file system's own mount read-only, after its mount points were made."""
+
+    def describe(self) -> tuple[str, str]:
+        return "make read-only", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        mounts.mount_setattr(making.root_fd, "", set_=MOUNT_ATTR_RDONLY)
+
+
+class PivotRoot(NamedTuple):
+    """Change the root and drop the machine's mounts (pivot_root(2), "pivot_root(".", ".")")."""
+
+    def describe(self) -> tuple[str, str]:
+        return "change to", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        os.fchdir(making.root_fd)
+        mounts.pivot_root(".", ".")
+        mounts.umount2(".", mounts.MNT_DETACH)
+        os.chdir("/")
