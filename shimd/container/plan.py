@@ -77,8 +77,8 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
     return Plan(
         outside=(*rootfs.outside(config), *mounting.outside(config), *outside, *cgroup_steps),
         clone_flags=flags,
-        uid_map=mounting.id_map(config.linux.uid_mappings) if new_user else "",
-        gid_map=mounting.id_map(config.linux.gid_mappings) if new_user else "",
+        uid_map=mounting.id_map(config.linux.uid_mappings, "uid_map") if new_user else "",
+        gid_map=mounting.id_map(config.linux.gid_mappings, "gid_map") if new_user else "",
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
         process=(identity.JoinKeyring(), *identity.late_steps(config.process, possible)),

@@ -276,6 +276,14 @@ def test_a_user_namespace_with_a_user_sysctls_and_oom_score(stage: Stage, first:
     assert stage.output(document, owner=first, hostname="").split() == ["1000", "33", "300", "box"]
 
 
+def test_a_user_namespace_without_maps(stage: Stage) -> None:
+    """As crun has it: the ids are the machine's, what they may do is the namespace's."""
+    container = stage.start(shell("cat /proc/self/uid_map; sleep 60", namespaces=[*NAMESPACES, "user"]))
+    assert until(lambda: container.log("stdout"))
+    assert container.log("stdout").split() == Path("/proc/self/uid_map").read_bytes().split()
+    assert os.readlink(f"/proc/{container.pid}/ns/user") != os.readlink("/proc/self/ns/user")
+
+
 def test_stdio_is_its_own_in_a_user_namespace(stage: Stage) -> None:
     """Not only inherited: opened anew by name, as many a program's configuration does it."""
     for user in (0, 1000):
