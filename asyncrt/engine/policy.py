@@ -2,7 +2,7 @@
 
 The config is a template for all containers of one request: their hostname (where none was asked for),
 cgroup, root mounts and environment of their own are added at spawn. Default confinement is Docker's
-(engine/defaults.py, engine/system_calls.py) but for CAP_MKNOD, which comes with device rules on cgroup v2.
+(engine/defaults.py, engine/system_calls.py).
 
     config = config_for(options, parse(options.image), root, state)
 

@@ -16,6 +16,12 @@ from shimd.spec.config import Mount
 # the nodes out.
 _OURS = ("/proc", "/dev")
 
+# rprivate: a mount made on either side is not seen on the other. rro: what is mounted below the source is read-only
+# as well, as Docker has it since 25.0. That takes mount_setattr(2) of Linux 5.12, without which nothing here mounts:
+# no container is left with less than it was promised, and Docker's `bind-recursive` has no counterpart.
+_WRITABLE = ("rbind", "rprivate")
+_READ_ONLY = ("rbind", "rprivate", "ro", "rro")
+
 
 def mounts(volumes: Sequence[Volume]) -> tuple[Mount, ...]:
     """The default mounts and the volumes, parents first; a volume takes the place of a default mount.
@@ -28,9 +34,7 @@ def mounts(volumes: Sequence[Volume]) -> tuple[Mount, ...]:
         target = _target(volume.target)
         if target in binds:
             raise BadRequest("mount volume", f"{volume.source}:{target}", "another volume has this target")
-        # rprivate: a mount made on either side is not seen on the other.
-        options = ("rbind", "rprivate", "ro") if volume.read_only else ("rbind", "rprivate")
-        binds[target] = Mount(target, "bind", _source(volume), options)
+        binds[target] = Mount(target, "bind", _source(volume), _READ_ONLY if volume.read_only else _WRITABLE)
     kept = [mount for mount in defaults.MOUNTS if mount.destination not in binds]
     return (
         *kept,

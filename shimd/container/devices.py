@@ -29,12 +29,19 @@ KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IF
 
 
 class DefaultDevices(NamedTuple):
-    """The devices and links that every container has, on one fd of its own /dev (CVE-2026-41579)."""
+    """The devices and links that every container has, on one fd of its own /dev (CVE-2026-41579).
+
+    `bound`: its /dev is a bind, and holds what its owner wants: nothing is made in it.
+    """
+
+    bound: bool = False
 
     def describe(self) -> tuple[str, str]:
-        return "create", "default devices in /dev"
+        return ("leave", "/dev as it was bound") if self.bound else ("create", "default devices in /dev")
 
     def execute(self, making: Making) -> None:
+        if self.bound:
+            return
         resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
         try:
             os.mkdir("dev", 0o755, dir_fd=making.root_fd)

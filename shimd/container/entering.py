@@ -7,6 +7,7 @@ its memory while it still holds the machine's view (CVE-2016-9962, 2019-5736).
 
 from __future__ import annotations
 
+import errno
 import os
 from _socket import socket
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from shimd.container.launch import Born, fail, perform, restore_signals, take_st
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.errors import RuntimeTrouble, Trouble
-from shimd.linux import processes
+from shimd.linux import cgroups, processes
 from shimd.spec.config import Process
 from shimd.wire import channel
 from shimd.wire.messages import Ready
@@ -36,7 +37,7 @@ def enter(plan: Plan, cgroup: str, init: int, process: Process, stdio: Sequence[
     try:
         try:
             _hold_cgroups(plan, making, process)
-            pid, pidfd = processes.clone3(0, making.cgroup_fd)
+            pid, pidfd = _born(plan, making, init)
         except OSError as error:
             ours.close()
             cause = "the container ended" if error.errno in (2, 3, 12) else (error.strerror or "").lower()
@@ -65,7 +66,37 @@ def _initial_cpus(process: Process) -> str:
     return process.exec_cpu_affinity.initial if process.exec_cpu_affinity is not None else ""
 
 
+def _born(plan: Plan, making: Making, init: int) -> tuple[int, int]:
+    """clone3 into the container's cgroup, on v2; if that takes no process, into the one that init is in.
+
+    A container that runs a manager of its own (systemd, a nested engine) moves its init into a cgroup below its own and
+    has that hand on controllers. From then on it holds no process (the no-internal-process rule): EBUSY, or
+    EOPNOTSUPP if it was made threaded. runc goes to init's cgroup as well (libcontainer/process_linux.go). init's word
+    is taken for a cgroup below the container's, and no other.
+    """
+    try:
+        return processes.clone3(0, making.cgroup_fd)
+    except OSError as error:
+        if making.cgroup_fd < 0 or error.errno not in (errno.EBUSY, errno.EOPNOTSUPP):
+            raise
+        below = cgroups.own_path(processes.pid_of(init))
+        if not below.startswith(f"{making.cgroup}/") or ".." in below.split("/"):
+            raise
+    os.close(making.cgroup_fd)
+    making.cgroup_fd = -1
+    directory = plan.hierarchies[0].mount + below
+    making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return processes.clone3(0, making.cgroup_fd)
+
+
 # From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
+
+
+def _root_of(init: int) -> int:
+    """An fd on init's root directory. ESRCH: it ended, and the pid may be another's."""
+    directory = os.open(f"/proc/{processes.pid_of(init)}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    processes.pidfd_send_signal(init, 0)
+    return directory
 
 
 def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequence[int], sync: socket) -> NoReturn:
@@ -75,7 +106,12 @@ def _run(plan: Plan, making: Making, init: int, process: Process, stdio: Sequenc
         take_stdio(stdio)
         _enter_cgroups(process, making)
         perform((*plan.filter.early, *identity.early_steps(process)), making)
-        processes.setns(init, plan.kinds)
+        directory = _root_of(init) if plan.chroot else -1
+        if plan.kinds:
+            processes.setns(init, plan.kinds)
+        if directory >= 0:
+            os.fchdir(directory)
+            os.chroot(".")
         os.chdir("/")
         restore_signals()
         late = identity.late_steps(process, plan.possible, plan.common)

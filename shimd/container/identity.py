@@ -62,7 +62,13 @@ class SetRlimit(NamedTuple):
 
     def execute(self, making: Making) -> None:
         values = [-1 if value == INFINITY else value for value in (self.soft, self.hard)]
-        processes.prlimit(getattr(resource, self.type), *values)
+        processes.prlimit(self.number, *values)
+
+    @property
+    def number(self) -> int:
+        """RLIMIT_* as setrlimit(2) wants it."""
+        found: int = getattr(resource, self.type)
+        return found
 
 
 class NoNewPrivileges(NamedTuple):
@@ -163,9 +169,7 @@ class Exec(NamedTuple):
         program = self.args[0]
         if not program:
             raise RuntimeTrouble(Trouble("run", '""', "the command is empty", code=NOT_FOUND))
-        if "/" in program:
-            return [program]
-        return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
+        return candidates(program, environment)
 
     def guard(self, making: Making) -> None:
         """Refuse to run ourselves (CVE-2019-5736). Before a filter is loaded: it opens files."""
@@ -194,6 +198,13 @@ class Exec(NamedTuple):
             raise RuntimeTrouble(_refusal(program, number, os.strerror(number).lower(), NOT_EXECUTABLE))
         where = "" if "/" in program else "is it on the container's PATH?"
         raise RuntimeTrouble(Trouble("run", program, "no such file or directory", where, 2, NOT_FOUND))
+
+
+def candidates(program: str, environment: Mapping[str, str]) -> list[str]:
+    """Where a program may lie: its own path, or each directory of the container's PATH."""
+    if "/" in program:
+        return [program]
+    return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
 
 
 def _refusal(program: str, number: int, cause: str, code: int) -> Trouble:

@@ -16,10 +16,13 @@ The sync socket tells the three ends apart: Ready then EOF (it runs), Refused, a
 from __future__ import annotations
 
 import os
+import select
+import stat
 from _socket import socket
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
+from shimd.container import namespaces
 from shimd.container.making import Making, Operation, OutsideOperation
 from shimd.container.plan import Plan
 from shimd.errors import RUNTIME_FAILED, RuntimeTrouble, Trouble
@@ -30,12 +33,24 @@ from shimd.wire.messages import Go, Ready, Refused
 SIGPIPE = 13
 
 
+SET_UP_SECONDS = 60.0  # from clone3 to exec; a mount that hangs (a dead network file system) ends here
+DEATH_SECONDS = 5.0  # for a killed init to end
+
+
 class Born(NamedTuple):
     """A process that is on its way to exec; the caller owns the fds."""
 
     pid: int
     pidfd: int
     sync: socket
+
+
+class Running(NamedTuple):
+    """A process that runs the user's program, and the times of its phases up to there."""
+
+    pid: int
+    pidfd: int
+    timeline: list[tuple[str, int]]
 
 
 def perform(steps: Sequence[Operation], making: Making) -> None:
@@ -85,7 +100,7 @@ def bear(plan: Plan, making: Making, stdio: Sequence[int], flags: int = 0) -> Bo
     """
     ours, theirs = channel.pair()
     try:
-        pid, pidfd = processes.clone3(plan.clone_flags | flags, making.cgroup_fd)
+        pid, pidfd = namespaces.clone(plan.clone_flags | flags, making)
     except OSError as error:
         ours.close()
         theirs.close()
@@ -96,20 +111,40 @@ def bear(plan: Plan, making: Making, stdio: Sequence[int], flags: int = 0) -> Bo
         _run_init(plan, making, stdio, theirs)
     theirs.close()
     born = Born(pid, pidfd, ours)
-    if plan.uid_map or plan.gid_map:
-        _map_ids(plan, born)
+    if plan.kinds & processes.CLONE_NEWUSER:
+        _map_ids(plan, born, stdio)
     return born
 
 
-def _map_ids(plan: Plan, born: Born) -> None:
+def too_slow(id: str) -> RuntimeTrouble:
+    return RuntimeTrouble(Trouble("set up", id[:12], f"it took longer than {SET_UP_SECONDS:.0f} s"))
+
+
+def killed(id: str) -> RuntimeTrouble:
+    return RuntimeTrouble(Trouble("set up", id[:12], "init was killed while it was set up", code=128 + 9))
+
+
+def bury(pidfd: int) -> None:
+    """Kill init and wait until it is dead, so that its cgroups can go; its parent reaps it."""
+    try:
+        processes.pidfd_send_signal(pidfd, 9)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(DEATH_SECONDS * 1000)
+
+
+def _map_ids(plan: Plan, born: Born, stdio: Sequence[int]) -> None:
+    """Init waits for this in a user namespace of its own; and in any, since its stdio has to become its own."""
     try:
         for name, text in (("uid_map", plan.uid_map), ("gid_map", plan.gid_map)):
             if text:
-                fd = os.open(f"/proc/{born.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-                try:
-                    os.write(fd, text.encode())  # one write, or the kernel refuses the rest (user_namespaces(7))
-                finally:
-                    os.close(fd)
+                processes.write_map(born.pid, name, text)
+        root = processes.root_of(born.pid)
+        for fd in stdio:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, *root)
         channel.send(born.sync, Go())
     except OSError as error:
         processes.pidfd_send_signal(born.pidfd, 9)
@@ -153,7 +188,7 @@ def _run_init(plan: Plan, making: Making, stdio: Sequence[int], sync: socket) ->
         making.clock_shift = making.init_clock_shift
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
         take_stdio(stdio)
-        if (plan.uid_map or plan.gid_map) and channel.receive(sync) is None:
+        if plan.kinds & processes.CLONE_NEWUSER and channel.receive(sync) is None:
             os._exit(RUNTIME_FAILED)
         perform(plan.birth, making)
         making.stamp("namespaces")

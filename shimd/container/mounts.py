@@ -6,12 +6,14 @@ symlink that somebody swaps in meanwhile leads nowhere (CVE-2021-30465).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import NamedTuple
 
+from shimd.container.descent import descend
 from shimd.container.making import Making
-from shimd.linux import mounts, paths
+from shimd.linux import mounts, paths, processes
 from shimd.linux.cgroups import Hierarchy
 from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_RDONLY, OPEN_TREE_CLONE
 
@@ -49,7 +51,7 @@ class MountFilesystem(NamedTuple):
         return "mount", f"{self.kind} on {self.destination}"
 
     def execute(self, making: Making) -> None:
-        target = _directory(making, self.destination, self.kind in UNSYMLINKED)
+        target = directory_of(making, self.destination, self.kind in UNSYMLINKED)
         try:
             tree = make_filesystem(self.kind, self.source, self.attributes, self.parameters)
             try:
@@ -63,7 +65,10 @@ class MountFilesystem(NamedTuple):
 
 
 class BindMount(NamedTuple):
-    """Bind a file or directory of the machine; `set` and `clear` are MOUNT_ATTR_* flags."""
+    """Bind a file or directory of the machine; `set` and `clear` are MOUNT_ATTR_* flags.
+
+    Those that are recursive go for all that is mounted below the source as well (`rro`).
+    """
 
     source: str
     destination: str
@@ -71,6 +76,8 @@ class BindMount(NamedTuple):
     set: int
     clear: int
     propagation: int
+    recursive_set: int = 0
+    recursive_clear: int = 0
 
     def describe(self) -> tuple[str, str]:
         return "bind", f"{self.source} on {self.destination}"
@@ -82,36 +89,159 @@ class BindMount(NamedTuple):
             tree = mounts.open_tree(mounts.AT_FDCWD, self.source, flags)
         try:
             # The clone joined its source's peer group: it leaves before anything is mounted below it.
-            mounts.mount_setattr(tree, "", propagation=self.propagation, recursive=True)
+            mounts.mount_setattr(
+                tree,
+                "",
+                set_=self.recursive_set,
+                clear=self.recursive_clear,
+                propagation=self.propagation,
+                recursive=True,
+            )
             if self.set or self.clear:
                 mounts.mount_setattr(tree, "", set_=self.set, clear=self.clear)
-            if stat.S_ISDIR(os.fstat(tree).st_mode):
-                target = _directory(making, self.destination)
-            else:
-                target = paths.make_file_in_root(making.root_fd, self.destination)
-            try:
-                mounts.move_mount(tree, target)
-            finally:
-                os.close(target)
+            attach(tree, making, self.destination)
         finally:
             os.close(tree)
 
 
+def attach(tree: int, making: Making, destination: str) -> None:
+    """Move a detached mount to a place in the root, which is made if it is missing: a directory, or a file."""
+    directory = stat.S_ISDIR(os.fstat(tree).st_mode)
+    target = directory_of(making, destination) if directory else paths.make_file_in_root(making.root_fd, destination)
+    try:
+        mounts.move_mount(tree, target)
+    except OSError as error:
+        if error.errno == errno.EINVAL and stat.S_ISDIR(os.fstat(target).st_mode) != directory:
+            raise OSError(errno.ENOTDIR, "a file cannot be mounted on a directory", destination) from None
+        raise
+    finally:
+        os.close(target)
+
+
+class MountByOptions(NamedTuple):
+    """Mount a file system by mount(2): what fsconfig(2) cannot say (strings beyond 255 bytes, flags of its own)."""
+
+    kind: str
+    destination: str
+    source: str
+    flags: int
+    data: str
+    propagation: int = 0
+
+    def describe(self) -> tuple[str, str]:
+        return "mount", f"{self.kind} on {self.destination}"
+
+    def execute(self, making: Making) -> None:
+        if len(os.fsencode(self.data)) > mounts.OPTIONS_BYTES:
+            raise OSError(errno.E2BIG, "its options are longer than one page", self.destination)
+        target = directory_of(making, self.destination, self.kind in UNSYMLINKED)
+        try:
+            tree = descend(self._make_aside)
+            try:
+                mounts.move_mount(tree, target)
+                if self.propagation:
+                    mounts.mount_setattr(tree, "", propagation=self.propagation)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(target)
+
+    def _make_aside(self) -> int:
+        """In a child with mounts of its own, where it needs a place: one that is there, and nobody else looks at."""
+        processes.unshare(processes.CLONE_NEWNS)
+        mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=mounts.MS_PRIVATE, recursive=True)
+        mounts.mount(self.source, "/proc", self.kind, self.flags, self.data)
+        return mounts.open_tree(mounts.AT_FDCWD, "/proc", OPEN_TREE_CLONE)
+
+
+class Remount(NamedTuple):
+    """Change a mount that is there: its attributes, and with `parameters` its file system.
+
+    What the options do not name stays, and `ro` is the mount's own, as a remount of a bind has it: the file system
+    itself may be the machine's as well, which must not become read-only with it.
+    """
+
+    destination: str
+    set: int
+    clear: int
+    recursive_set: int
+    recursive_clear: int
+    parameters: tuple[tuple[str, str | None], ...]
+    propagation: int
+    propagation_recursive: bool
+
+    def describe(self) -> tuple[str, str]:
+        return "remount", self.destination
+
+    def execute(self, making: Making) -> None:
+        target = paths.open_in_root(making.root_fd, self.destination)
+        try:
+            if self.parameters:
+                _reconfigure(target, self.parameters)
+            if self.recursive_set or self.recursive_clear:
+                mounts.mount_setattr(target, "", set_=self.recursive_set, clear=self.recursive_clear, recursive=True)
+            mounts.mount_setattr(target, "", set_=self.set, clear=self.clear)
+            if self.propagation:
+                mounts.mount_setattr(target, "", propagation=self.propagation, recursive=self.propagation_recursive)
+        finally:
+            os.close(target)
+
+
+def _reconfigure(target: int, parameters: tuple[tuple[str, str | None], ...]) -> None:
+    configuration = mounts.fspick(target)
+    try:
+        _set_parameters(configuration, parameters)
+        mounts.fsconfig_reconfigure(configuration)
+    except OSError as error:
+        words = mounts.log(configuration)
+        raise OSError(error.errno, words or error.strerror) from None
+    finally:
+        os.close(configuration)
+
+
+def _set_parameters(configuration: int, parameters: tuple[tuple[str, str | None], ...]) -> None:
+    for key, value in parameters:
+        if value is None:
+            mounts.fsconfig_flag(configuration, key)
+        else:
+            mounts.fsconfig_string(configuration, key, value)
+
+
+class CoverRoot(NamedTuple):
+    """Go on in what was just mounted on the root itself: it is the container's root from here on.
+
+    From a root directory `..` leads to what is mounted on it (path_resolution(7): "/.." is the same as "/").
+    """
+
+    def describe(self) -> tuple[str, str]:
+        return "change to", "what was mounted on /"
+
+    def execute(self, making: Making) -> None:
+        covered = making.root_fd
+        making.root_fd = paths.open_in_root(covered, "..", os.O_PATH | os.O_DIRECTORY)
+        os.close(covered)
+
+
 class MountCgroups(NamedTuple):
-    """The container's own cgroups, seen as the roots of their hierarchies: one (v2), or a tmpfs full of them (v1)."""
+    """The container's own cgroups, seen as the roots of their hierarchies: one (v2), or a tmpfs full of them (v1).
+
+    `whole`: the hierarchy of v2 as the machine has it, for a container without a cgroup namespace, whose
+    /proc/self/cgroup counts from its root.
+    """
 
     destination: str
     hierarchies: tuple[Hierarchy, ...]
     attributes: int
+    whole: bool = False
 
     def describe(self) -> tuple[str, str]:
         return "mount", f"cgroup on {self.destination}"
 
     def execute(self, making: Making) -> None:
-        target = _directory(making, self.destination)
+        target = directory_of(making, self.destination)
         try:
             if self.hierarchies and self.hierarchies[0].version == 2:
-                tree = self._own(self.hierarchies[0], making)
+                tree = self._whole() if self.whole else self._own(self.hierarchies[0], making)
                 mounts.mount_setattr(tree, "", set_=self.attributes)
                 mounts.move_mount(tree, target)
                 os.close(tree)
@@ -124,6 +254,9 @@ class MountCgroups(NamedTuple):
             os.close(shelf)
         finally:
             os.close(target)
+
+    def _whole(self) -> int:
+        return mounts.open_tree(mounts.AT_FDCWD, self.hierarchies[0].mount, OPEN_TREE_CLONE)
 
     @staticmethod
     def _own(hierarchy: Hierarchy, making: Making) -> int:
@@ -143,9 +276,13 @@ class MountCgroups(NamedTuple):
 
 
 class MaskPath(NamedTuple):
-    """Hide a file behind the null device, a directory behind an empty one; a path that is not there needs no mask."""
+    """Hide a file behind the null device, a directory behind an empty one; a path that is not there needs no mask.
+
+    `own`: the empty directory is the container's own; strangers cannot open the shared one.
+    """
 
     path: str
+    own: bool = False
 
     def describe(self) -> tuple[str, str]:
         return "mask", self.path
@@ -156,7 +293,7 @@ class MaskPath(NamedTuple):
         except (FileNotFoundError, NotADirectoryError):
             return
         try:
-            tree = _empty(making) if stat.S_ISDIR(os.fstat(target).st_mode) else null_device()
+            tree = _empty(making, self.own) if stat.S_ISDIR(os.fstat(target).st_mode) else null_device()
             try:
                 mounts.move_mount(tree, target)
             finally:
@@ -207,11 +344,7 @@ def make_filesystem(kind: str, source: str, attributes: int, parameters: tuple[t
     try:
         if source:
             mounts.fsconfig_string(configuration, "source", source)
-        for key, value in parameters:
-            if value is None:
-                mounts.fsconfig_flag(configuration, key)
-            else:
-                mounts.fsconfig_string(configuration, key, value)
+        _set_parameters(configuration, parameters)
         mounts.fsconfig_create(configuration)
         return mounts.fsmount(configuration, attributes)
     except OSError as error:
@@ -233,13 +366,13 @@ def null_device() -> int:
         os.close(fd)
 
 
-def _empty(making: Making) -> int:
-    if making.anchors.empty:
+def _empty(making: Making, own: bool) -> int:
+    if making.anchors.empty and not own:
         return mounts.open_tree(mounts.AT_FDCWD, making.anchors.empty, OPEN_TREE_CLONE)
     return make_filesystem("tmpfs", "tmpfs", MOUNT_ATTR_RDONLY, (("size", "0"), ("mode", "555")))
 
 
-def _directory(making: Making, path: str, unsymlinked: bool = False) -> int:
+def directory_of(making: Making, path: str, unsymlinked: bool = False) -> int:
     """The directory to mount on, made if it is missing."""
     if unsymlinked:
         resolve = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_SYMLINKS
@@ -248,4 +381,10 @@ def _directory(making: Making, path: str, unsymlinked: bool = False) -> int:
             return paths.openat2(making.root_fd, path.strip("/"), flags, 0, resolve)
         except FileNotFoundError:
             pass
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise OSError(
+                    error.errno, "it must be mounted on ordinary directory, not by way of a symlink"
+                ) from None
+            raise
     return paths.make_directory_in_root(making.root_fd, path)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import time
+from _socket import socket
 from typing import NamedTuple
 
+from shimd.container import descent
 from shimd.container.making import Making
 from shimd.linux import netdevice, processes
 from shimd.spec.linux import sysctl_file
+from shimd.wire import channel
+from shimd.wire.messages import Go
 
 FLAGS = {
     "user": processes.CLONE_NEWUSER,
@@ -21,15 +25,21 @@ FLAGS = {
     "cgroup": processes.CLONE_NEWCGROUP,
     "time": processes.CLONE_NEWTIME,
 }
+FILES = {kind: {"network": "net", "mount": "mnt"}.get(kind, kind) for kind in FLAGS}
 # A process that joins these changes what its children are born into, not itself (setns(2), unshare(2)).
 FOR_CHILDREN = processes.CLONE_NEWPID | processes.CLONE_NEWTIME
 
 
 class OpenNamespace(NamedTuple):
-    """shim: open a namespace file, and for pid and time set it for the children at once."""
+    """shim: open a namespace file, and for pid and time set it for the children at once.
+
+    `foreign`: the container changes it (a sysctl, a host name), so it must not be the one that the runtime is in
+    (config-linux.md, "Sysctl"; spec's rules see the config alone).
+    """
 
     kind: str
     path: str
+    foreign: bool = False
 
     def describe(self) -> tuple[str, str]:
         return f"open {self.kind} namespace", self.path
@@ -40,6 +50,9 @@ class OpenNamespace(NamedTuple):
         if processes.namespace_kind(fd) != flag:
             os.close(fd)
             raise OSError(errno.EINVAL, f"it is no {self.kind} namespace here", self.path)
+        if self.foreign and os.path.samestat(os.fstat(fd), os.stat(f"/proc/self/ns/{FILES[self.kind]}")):
+            os.close(fd)
+            raise OSError(errno.EPERM, "it is the runtime's own, which a container may not change", self.path)
         if flag & FOR_CHILDREN:
             before = time.monotonic_ns()
             try:
@@ -77,14 +90,72 @@ class NewTimeNamespace(NamedTuple):
 
 
 class JoinNamespaces(NamedTuple):
-    """init: join what OpenNamespace opened; the user namespace first, since it owns the right to the others."""
+    """init: join what OpenNamespace opened, but for the mounts. (With a user namespace the usher has: see `clone`.)"""
 
     def describe(self) -> tuple[str, str]:
         return "join", "namespaces"
 
     def execute(self, making: Making) -> None:
-        for flag in sorted(making.namespace_fds, key=lambda kind: kind != processes.CLONE_NEWUSER):
-            processes.setns(making.namespace_fds[flag], flag)
+        for flag, fd in making.namespace_fds.items():
+            if flag != processes.CLONE_NEWNS:
+                processes.setns(fd, flag)
+
+
+class JoinMounts(NamedTuple):
+    """init: join a mount namespace; last, since all that is written by way of /proc needs the machine's.
+
+    The root is then that namespace's, and so is every path (setns(2)).
+    """
+
+    def describe(self) -> tuple[str, str]:
+        return "join", "mount namespace"
+
+    def execute(self, making: Making) -> None:
+        processes.setns(making.namespace_fds[processes.CLONE_NEWNS], processes.CLONE_NEWNS)
+
+
+def clone(flags: int, making: Making) -> tuple[int, int]:
+    """clone3 init into new namespaces of kinds `flags`; (0, -1) in init, (pid, pidfd) in the caller.
+
+    Where one of them is a user namespace and others are joined, an usher goes first: a short-lived child that joins
+    what OpenNamespace opened and bears init as its own sibling. For the machine's right over what is joined ends in
+    a user namespace, and what is new there must be made by somebody who is inside (user_namespaces(7)).
+    """
+    if not making.namespace_fds or not (flags | sum(making.namespace_fds)) & processes.CLONE_NEWUSER:
+        return processes.clone3(flags, making.cgroup_fd)
+    ours, theirs = channel.pair()
+    sibling = flags & processes.CLONE_PARENT
+    try:
+        usher, usher_fd = processes.clone3(sibling)
+        if usher == 0:
+            return _usher(flags, making, theirs)
+        theirs.close()
+        os.close(usher_fd)
+        try:
+            pidfd = descent.take(ours)
+        finally:
+            if not sibling:
+                os.waitpid(usher, 0)
+        return processes.pid_of(pidfd), pidfd
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def _usher(flags: int, making: Making, caller: socket) -> tuple[int, int]:
+    """In the usher; it never returns, init does."""
+    try:
+        processes.prctl(processes.PR_SET_DUMPABLE, 0)
+        for flag in sorted(making.namespace_fds, key=lambda kind: kind == processes.CLONE_NEWUSER):
+            if flag != processes.CLONE_NEWNS:
+                processes.setns(making.namespace_fds[flag], flag)
+        pid, pidfd = processes.clone3(flags | processes.CLONE_PARENT, making.cgroup_fd)
+        if pid == 0:
+            return 0, -1
+        channel.send(caller, Go(), [pidfd])
+    except BaseException as error:  # noqa: BLE001 # nothing may leave the child
+        descent.refuse(caller, error)
+    os._exit(0)
 
 
 class BecomeRoot(NamedTuple):
@@ -132,6 +203,18 @@ class SetHostname(NamedTuple):
             processes.sethostname(name)
 
 
+class RenameJoined(NamedTuple):
+    """init: the host name in a uts namespace that was there before: the config's, if it gives one."""
+
+    hostname: str
+
+    def describe(self) -> tuple[str, str]:
+        return "set", f"host name {self.hostname}"
+
+    def execute(self, making: Making) -> None:
+        processes.sethostname(self.hostname)
+
+
 class SetDomainname(NamedTuple):
     """init: the NIS domain name."""
 
@@ -154,7 +237,12 @@ class WriteSysctl(NamedTuple):
         return "set sysctl", f"{self.key}={self.value}"
 
     def execute(self, making: Making) -> None:
-        _write("/proc/sys/" + sysctl_file(self.key), self.value)
+        _write(sysctl_path(self.key), self.value)
+
+
+def sysctl_path(key: str) -> str:
+    """Where the machine's procfs has a sysctl."""
+    return "/proc/sys/" + sysctl_file(key)
 
 
 def _write(path: str, text: str) -> None:

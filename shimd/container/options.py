@@ -1,4 +1,7 @@
-"""Mount options (mount(8), config.md "Mounts") as the flags and parameters of the mount API."""
+"""Mount options (config.md, "Linux mount options"; mount(8)) as the flags and parameters of the mount API.
+
+An option of ATTRIBUTES with an `r` before it (`rro`, `rnosuid`) goes for the mount and all that is mounted below.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,20 @@ PROPAGATIONS = {
     "runbindable": m.MS_UNBINDABLE,
 }
 # Of the superblock; fsconfig takes them as flags under these names.
-SUPERBLOCK_FLAGS = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "silent", "loud")
-NOTHING = ("defaults", "bind", "rbind", "auto", "noauto", "user", "nouser", "_netdev")
+SUPERBLOCK_FLAGS = ("sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand")
+# Of the superblock too, but mount(2) alone can say it.
+OLD_FLAGS = {"iversion": m.MS_I_VERSION}
+# What changes nothing here: who mounts, words for mount(8) alone, what is so anyway. `silent` asks the kernel for
+# fewer lines in the machine's log, which this API does not offer.
+NOTHING = ("defaults", "auto", "noauto", "user", "nouser", "_netdev", "silent", "loud", "noiversion")
 
 
 class MountOptions(NamedTuple):
-    """`set` and `clear` are MOUNT_ATTR_*; `parameters` go to the file system; propagation 0 means as it comes."""
+    """`set` and `clear` are MOUNT_ATTR_*; `parameters` go to the file system; propagation 0 means as it comes.
+
+    recursive_set and recursive_clear go for what is mounted below too, and where they speak, set and clear do not.
+    idmap is "", "idmap" or "ridmap". old_flags are MS_* that only mount(2) knows.
+    """
 
     set: int
     clear: int
@@ -51,22 +62,97 @@ class MountOptions(NamedTuple):
     bind: bool
     recursive: bool
     parameters: tuple[tuple[str, str | None], ...]
+    recursive_set: int = 0
+    recursive_clear: int = 0
+    propagation_recursive: bool = False
+    idmap: str = ""
+    copy_up: bool = False
+    remount: bool = False
+    old_flags: int = 0
 
 
 def parse(options: tuple[str, ...]) -> MountOptions:
     """What the options ask for; an unknown word is the file system's own parameter."""
-    set_ = clear = propagation = 0
+    top, below = (0, 0), (0, 0)
+    propagation = old_flags = 0
+    spoken = idmap = ""
+    words = {"bind": False, "rbind": False, "tmpcopyup": False, "remount": False}
     parameters: list[tuple[str, str | None]] = []
     for option in options:
         if option in ATTRIBUTES:
-            on, off = ATTRIBUTES[option]
-            set_, clear = set_ & ~off | on, clear & ~on | off
+            top = _change(top, ATTRIBUTES[option])
+        elif option[:1] == "r" and option[1:] in ATTRIBUTES:
+            below = _change(below, ATTRIBUTES[option[1:]])
         elif option in PROPAGATIONS:
-            propagation = PROPAGATIONS[option]
+            propagation, spoken = PROPAGATIONS[option], option
+        elif option in words:
+            words[option] = True
+        elif option in ("idmap", "ridmap"):
+            idmap = option
+        elif option in OLD_FLAGS:
+            old_flags |= OLD_FLAGS[option]
         elif option in SUPERBLOCK_FLAGS:
             parameters.append((option, None))
         elif option not in NOTHING and option:
             key, equals, value = option.partition("=")
             parameters.append((key, value if equals else None))
-    recursive = "rbind" in options
-    return MountOptions(set_, clear, propagation, recursive or "bind" in options, recursive, tuple(parameters))
+    ruled = below[0] | below[1]
+    return MountOptions(
+        top[0] & ~ruled,
+        top[1] & ~ruled,
+        propagation,
+        words["rbind"] or words["bind"],
+        words["rbind"],
+        tuple(parameters),
+        *below,
+        propagation_recursive=spoken.startswith("r"),
+        idmap=idmap,
+        copy_up=words["tmpcopyup"],
+        remount=words["remount"],
+        old_flags=old_flags,
+    )
+
+
+def _change(flags: tuple[int, int], by: tuple[int, int]) -> tuple[int, int]:
+    """(set, clear) after one more option: the last word counts."""
+    (set_, clear), (on, off) = flags, by
+    return set_ & ~off | on, clear & ~on | off
+
+
+def old_style(attributes: int, parameters: tuple[tuple[str, str | None], ...]) -> tuple[int, str]:
+    """The same for mount(2): (MS_* flags, data)."""
+    flags = OLD_ATIMES[attributes & m.MOUNT_ATTR_ATIME]
+    for attribute, flag in OLD_ATTRIBUTES:
+        if attributes & attribute:
+            flags |= flag
+    words = []
+    for key, value in parameters:
+        if value is None and key in OLD_SUPERBLOCK_FLAGS:
+            flags |= OLD_SUPERBLOCK_FLAGS[key]
+        else:
+            words.append(key if value is None else f"{key}={value}")
+    return flags, ",".join(words)
+
+
+OLD_ATTRIBUTES = (
+    (m.MOUNT_ATTR_RDONLY, m.MS_RDONLY),
+    (m.MOUNT_ATTR_NOSUID, m.MS_NOSUID),
+    (m.MOUNT_ATTR_NODEV, m.MS_NODEV),
+    (m.MOUNT_ATTR_NOEXEC, m.MS_NOEXEC),
+    (m.MOUNT_ATTR_NODIRATIME, m.MS_NODIRATIME),
+    (m.MOUNT_ATTR_NOSYMFOLLOW, m.MS_NOSYMFOLLOW),
+)
+OLD_ATIMES = {
+    m.MOUNT_ATTR_RELATIME: m.MS_RELATIME,
+    m.MOUNT_ATTR_NOATIME: m.MS_NOATIME,
+    m.MOUNT_ATTR_STRICTATIME: m.MS_STRICTATIME,
+}
+OLD_SUPERBLOCK_FLAGS = {
+    "sync": m.MS_SYNCHRONOUS,
+    "async": 0,
+    "dirsync": m.MS_DIRSYNC,
+    "lazytime": m.MS_LAZYTIME,
+    "nolazytime": 0,
+    "mand": m.MS_MANDLOCK,
+    "nomand": 0,
+}

@@ -17,11 +17,11 @@ from shimd.container import (
     devices,
     identity,
     labels,
+    mounting,
     namespaces,
     netdevices,
-    options,
     resctrl,
-    root,
+    rootfs,
     scheduling,
     seccomp,
 )
@@ -30,11 +30,11 @@ from shimd.container.making import Operation, OutsideOperation
 from shimd.container.namespaces import FLAGS
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import identity as kernel_identity
-from shimd.linux import mounts as kernel
 from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
-from shimd.spec.config import Config, Mount
-from shimd.spec.resources import Network, Resources
+from shimd.spec.config import Config
+from shimd.spec.linux import sysctl_file
+from shimd.spec.linux_rules import namespace_of_sysctl
 
 
 class Plan(NamedTuple):
@@ -58,6 +58,8 @@ class Plan(NamedTuple):
     """CLONE_NEW* of those that it has to be born into (setns(2): pid and time count for children)."""
     stdin: bool
     """Does the container's stdin stay open for an attach? (Else it is the null device.)"""
+    chroot: bool = False
+    """Is its root a directory in mounts of others? (Else the root of its own mount namespace.)"""
     common: tuple[Operation, ...] = ()
     """Steps of every process of the container, execs too."""
     filter: seccomp.Filter = seccomp.NO_FILTER
@@ -71,14 +73,18 @@ class Plan(NamedTuple):
         return lines
 
 
-def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> Plan:
-    """The plan of a validated config. RuntimeTrouble for what this engine does not do yet."""
+def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, standalone: bool = False) -> Plan:
+    """The plan of a validated config. RuntimeTrouble for what this engine does not do yet.
+
+    `standalone`: its cgroup has no parent that the engine prepared (cgroups.py says what differs).
+    """
     if config.process is None or not config.process.args:
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
     _refuse_unbuilt(config)
     outside, flags, namespace_steps = _namespaces(config)
-    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies)
-    used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, cgroups.CreateCgroup))
+    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone, cgroups.owner_of(config))
+    made = (cgroups.CreateCgroup, cgroups.TakeCgroup)
+    used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, made))
     common = scheduling.common_steps(config.linux)
     filter = seccomp.compile_filter(config.linux.seccomp, config.oci_version, config.annotations)
     groups = resctrl.compile_groups(config.linux.intel_rdt)
@@ -88,13 +94,20 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
     birth += identity.early_steps(config.process)
     birth += namespace_steps
     possible = 0 if config.linux.namespace("user") else kernel_identity.bounding()
+    new_user = bool(flags & processes.CLONE_NEWUSER)
     late = identity.late_steps(config.process, possible, common)
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
-        outside=(*outside, *cgroup_steps, *groups.outside),
+        outside=(
+            *rootfs.outside(config),
+            *mounting.outside(config),
+            *outside,
+            *cgroup_steps,
+            *groups.outside,
+        ),
         clone_flags=flags,
-        uid_map=_map(config.linux.uid_mappings),
-        gid_map=_map(config.linux.gid_mappings),
+        uid_map=mounting.id_map(config.linux.uid_mappings) if new_user else "",
+        gid_map=mounting.id_map(config.linux.gid_mappings) if new_user else "",
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
         process=(identity.JoinKeyring(), *filter.placed(late, config.process.no_new_privileges)),
@@ -104,6 +117,7 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
         kinds=kinds & ~namespaces.FOR_CHILDREN,
         child_kinds=kinds & namespaces.FOR_CHILDREN,
         stdin=stdin,
+        chroot=rootfs.is_borrowed(config),
         common=common,
         filter=filter,
     )
@@ -115,36 +129,10 @@ def _refuse_unbuilt(config: Config) -> None:
     asked = {
         "$.process.terminal": process and process.terminal,
         "$.hooks": any(config.hooks),
-        **_unbuilt_resources(config.linux.resources),
     }
     for path, value in asked.items():
         if value:
             raise RuntimeTrouble(Trouble("plan", path, "not built yet", "leave it out"))
-
-
-def _unbuilt_resources(resources: Resources) -> dict[str, object]:
-    """Limits by path that no operation keeps yet; 0 is a wish as well, where None is none."""
-    memory, cpu = resources.memory, resources.cpu
-    return {
-        "$.linux.resources.devices": resources.devices,
-        "$.linux.resources.unified": resources.unified,
-        "$.linux.resources.memory.kernel": memory.kernel is not None,
-        "$.linux.resources.memory.kernelTCP": memory.kernel_tcp is not None,
-        "$.linux.resources.memory.swappiness": memory.swappiness is not None,
-        "$.linux.resources.memory.disableOOMKiller": memory.disable_oom_killer,
-        "$.linux.resources.cpu.burst": cpu.burst is not None,
-        "$.linux.resources.cpu.realtimeRuntime": cpu.realtime_runtime is not None,
-        "$.linux.resources.cpu.realtimePeriod": cpu.realtime_period is not None,
-        "$.linux.resources.cpu.idle": cpu.idle is not None,
-        "$.linux.resources.blockIO": any(resources.block_io),  # a weight of 0 is engines' word for unset
-        "$.linux.resources.hugepageLimits": resources.hugepage_limits,
-        "$.linux.resources.network": resources.network != Network(),
-        "$.linux.resources.rdma": resources.rdma,
-    }
-
-
-def _map(mappings: tuple[object, ...]) -> str:
-    return "".join("{} {} {}\n".format(*mapping) for mapping in mappings)  # type: ignore[misc]
 
 
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:
@@ -153,24 +141,18 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
     flags = 0
     new = {entry.type for entry in config.linux.namespaces if not entry.path}
     joined = [entry for entry in config.linux.namespaces if entry.path]
-    if any(entry.type == "user" for entry in joined) and "pid" in new:
-        raise RuntimeTrouble(
-            Trouble("plan", "$.linux.namespaces", "a new pid namespace under a joined user namespace is not built yet")
-        )
-    if "mount" not in new:
-        raise RuntimeTrouble(
-            Trouble("plan", "$.linux.namespaces", "a container without a new mount namespace is not built yet")
-        )
-    outside += [namespaces.OpenNamespace(entry.type, entry.path) for entry in joined]
+    changed = _changed_namespaces(config)
+    outside += [namespaces.OpenNamespace(entry.type, entry.path, entry.type in changed) for entry in joined]
     if "time" in new:
         offsets = tuple((clock, offset.secs, offset.nanosecs) for clock, offset in config.linux.time_offsets.items())
         outside.append(namespaces.NewTimeNamespace(offsets))
     for kind in new - {"cgroup", "time"}:
         flags |= FLAGS[kind]
     birth: list[Operation] = []
-    if any(FLAGS[entry.type] & ~namespaces.FOR_CHILDREN for entry in joined):
+    user = config.linux.namespace("user") is not None
+    if not user and any(entry.type not in ("pid", "time", "mount") for entry in joined):
         birth.append(namespaces.JoinNamespaces())
-    if config.linux.namespace("user") is not None:
+    if user:
         birth.append(namespaces.BecomeRoot())
     if "cgroup" in new:
         birth.append(namespaces.UnshareCgroup())
@@ -182,49 +164,39 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
         birth.append(netdevices.TakeDevices(wishes))
     if "uts" in new:
         birth.append(namespaces.SetHostname(config.hostname))
-        if config.domainname:
-            birth.append(namespaces.SetDomainname(config.domainname))
+    elif config.hostname:
+        birth.append(namespaces.RenameJoined(config.hostname))
+    if config.domainname:
+        birth.append(namespaces.SetDomainname(config.domainname))
     birth += [namespaces.WriteSysctl(key, value) for key, value in config.linux.sysctl.items()]
     return outside, flags, birth
 
 
+def _changed_namespaces(config: Config) -> set[str]:
+    """Namespaces in which the config sets something."""
+    changed = {namespace_of_sysctl(sysctl_file(key)) for key in config.linux.sysctl}
+    return changed | ({"uts"} if config.hostname or config.domainname else set())
+
+
 def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
-    propagation = options.PROPAGATIONS.get(config.linux.rootfs_propagation, kernel.MS_PRIVATE)
-    steps: list[Operation] = [mount_steps.SetPropagation(propagation), root.MountRoot(config.root.path)]
-    if config.linux.mount_label:
-        steps.append(labels.CheckMountLabel(config.linux.mount_label))
-    for mount in config.mounts:
-        steps.append(_mount(labels.labelled(mount, config.linux.mount_label), hierarchies))
-    steps.append(devices.DefaultDevices())
+    strangers = config.linux.namespace("user") is not None
+    steps: list[Operation] = rootfs.first(config)
+    if label := config.linux.mount_label:
+        steps.append(labels.CheckMountLabel(label))
+        config = config._replace(mounts=tuple(labels.labelled(mount, label) for mount in config.mounts))
+    steps += mounting.inside(config, hierarchies)
+    bound = mounting.brings_devices(config)
+    steps.append(devices.DefaultDevices(bound))
     for device in config.linux.devices:
+        if bound and device.path.startswith("/dev/"):
+            continue
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         major, minor = device.major or 0, device.minor or 0
         steps.append(devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0))
     if config.process is not None and config.process.cwd != "/":
         steps.append(mount_steps.MakeDirectory(config.process.cwd))
     steps += [mount_steps.ReadonlyPath(path) for path in config.linux.readonly_paths]
-    steps += [mount_steps.MaskPath(path) for path in config.linux.masked_paths]
-    if config.root.readonly:
-        steps.append(root.SealRoot())
-    steps.append(root.PivotRoot())
+    steps += [mount_steps.MaskPath(path, own=strangers) for path in config.linux.masked_paths]
+    steps += mounting.last(config)
+    steps += rootfs.last(config)
     return steps
-
-
-def _mount(mount: Mount, hierarchies: tuple[Hierarchy, ...]) -> Operation:
-    """The operation of one entry of `mounts`."""
-    wish = options.parse(mount.options)
-    if mount.uid_mappings or any(key in ("idmap", "ridmap", "tmpcopyup") for key, _ in wish.parameters):
-        raise RuntimeTrouble(Trouble("plan", f"mount on {mount.destination}", "id-mapped mounts are not built yet"))
-    if wish.bind or mount.type in ("bind", "rbind"):
-        for key, value in wish.parameters:
-            if key not in options.SUPERBLOCK_FLAGS:  # those are the source's own, as mount(8) has it
-                word = key if value is None else f"{key}={value}"
-                raise RuntimeTrouble(Trouble("plan", f"bind on {mount.destination}", f"option {word} is not built yet"))
-        recursive = wish.recursive or mount.type == "rbind"
-        propagation = wish.propagation or kernel.MS_PRIVATE
-        return mount_steps.BindMount(mount.source, mount.destination, recursive, wish.set, wish.clear, propagation)
-    if mount.type in ("cgroup", "cgroup2"):
-        return mount_steps.MountCgroups(mount.destination, hierarchies, wish.set)
-    return mount_steps.MountFilesystem(
-        mount.type, mount.destination, mount.source, wish.set, wish.parameters, wish.propagation
-    )

@@ -6,8 +6,9 @@ import errno
 import os
 from typing import NamedTuple
 
+from shimd.container.descent import descend
 from shimd.container.making import Making
-from shimd.linux import mounts
+from shimd.linux import mounts, processes
 from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_RDONLY, MS_PRIVATE, OPEN_TREE_CLONE
 from shimd.wire.messages import RootMount
 
@@ -16,42 +17,66 @@ class MountRoot(NamedTuple):
     """Mount what the root is made of onto the anchor: overlay layers, or a bind of one directory.
 
     Both are made without a path and attached once, inside the container's namespace: the machine's mount table
-    does not grow with the number of containers.
+    does not grow with the number of containers. `propagation` MS_SLAVE: a bound root hears of the machine's mounts.
     """
 
     path: str = ""
+    propagation: int = MS_PRIVATE
 
     def describe(self) -> tuple[str, str]:
         return "mount", "the root file system"
 
     def execute(self, making: Making) -> None:
         recipe = making.root[0] if making.root else RootMount("bind", [self.path])
-        if recipe.kind == "overlay" and not _one_by_one(recipe):
+        if recipe.kind == "overlay" and not one_by_one(recipe):
             making.root_fd = overlay_of_options(recipe, making)
             return
         anchor = os.open(making.anchors.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            tree = overlay(recipe, making) if recipe.kind == "overlay" else bind(recipe, making)
+            tree = overlay(recipe, making) if recipe.kind == "overlay" else bind(recipe, making, self.propagation)
             mounts.move_mount(tree, anchor)
         finally:
             os.close(anchor)
         making.root_fd = tree
 
 
-def bind(recipe: RootMount, making: Making) -> int:
+def detached(recipe: RootMount, making: Making, propagation: int) -> int:
+    """The root's mount, attached nowhere, made by a process that shares its mounts with others.
+
+    Where the kernel makes such an overlay only by way of places in a namespace, that namespace is a child's, which
+    ends at once.
+    """
+    if recipe.kind != "overlay":
+        return bind(recipe, making, propagation)
+    needs_places = any(layer in making.trees for layer in recipe.lower) and not fd_layers()
+    if one_by_one(recipe) and not needs_places:
+        return overlay(recipe, making)
+    return descend(lambda: _aside(recipe, making))
+
+
+def _aside(recipe: RootMount, making: Making) -> int:
+    processes.unshare(processes.CLONE_NEWNS)
+    mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=MS_PRIVATE, recursive=True)
+    if one_by_one(recipe):
+        return overlay(recipe, making)
+    attached = overlay_of_options(recipe, making)
+    return mounts.open_tree(attached, "", OPEN_TREE_CLONE | mounts.AT_EMPTY_PATH)
+
+
+def bind(recipe: RootMount, making: Making, propagation: int = MS_PRIVATE) -> int:
     """A detached, private copy of the mount that the directory is on."""
     source = recipe.lower[0]
     tree = making.trees.pop(source, -1)
     if tree < 0:
         tree = mounts.open_tree(mounts.AT_FDCWD, source, OPEN_TREE_CLONE | AT_RECURSIVE)
-    mounts.mount_setattr(tree, "", propagation=MS_PRIVATE, recursive=True)
+    mounts.mount_setattr(tree, "", propagation=propagation, recursive=True)
     return tree
 
 
 def overlay(recipe: RootMount, making: Making) -> int:
     """A detached overlay; layers one by one (`lowerdir+`, Linux 6.7), so that no 4 KiB of options bound them."""
     fds = [(layer, making.trees.get(layer, -1)) for layer in recipe.lower]
-    if any(fd >= 0 for _, fd in fds) and not _fd_layers():
+    if any(fd >= 0 for _, fd in fds) and not fd_layers():
         fds = [(_attach(fd, making) if fd >= 0 else layer, -1) for layer, fd in fds]
     configuration = mounts.fsopen("overlay")
     try:
@@ -102,26 +127,29 @@ def _options(directories: list[str], layers: int) -> bytes:
     return os.fsencode(",".join(words))
 
 
-def _one_by_one(recipe: RootMount) -> bool:
+def one_by_one(recipe: RootMount) -> bool:
     """Can fsconfig(2) take this overlay, each path as a string of its own?"""
     paths = (*recipe.lower, recipe.upper, recipe.work)
     return mounts.overlay_appends() and all(len(os.fsencode(path)) <= mounts.STRING_BYTES for path in paths)
 
 
-def _fd_layers() -> bool:
+def fd_layers() -> bool:
     """Does overlay take layers as fds on detached mounts? Linux 6.15 and later do (kernel commit db04662e2f4f)."""
     release = os.uname().release.split(".")
     return (int(release[0]), int(release[1].partition("-")[0])) >= (6, 15)
 
 
 def _attach(tree: int, making: Making) -> str:
-    """Give a detached layer a path in the container's own namespace, for kernels that want one."""
+    """Give a detached layer a path in the container's own namespace, for kernels that want one.
+
+    All layers stand one upon the other on one anchor; each is named by its fd, which the ones above do not hide.
+    """
     anchor = os.open(making.anchors.lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         mounts.move_mount(tree, anchor)
     finally:
         os.close(anchor)
-    return making.anchors.lower
+    return f"/proc/self/fd/{tree}"
 
 
 class SealRoot(NamedTuple):
@@ -145,3 +173,20 @@ class PivotRoot(NamedTuple):
         mounts.pivot_root(".", ".")
         mounts.umount2(".", mounts.MNT_DETACH)
         os.chdir("/")
+
+
+class PropagateRoot(NamedTuple):
+    """Make the container's root what `rootfsPropagation` says, once nothing of the machine can hear of it.
+
+    MS_SHARED begins a peer group of the container's own (config-linux.md, "Rootfs Mount Propagation": it "does not
+    mean that it's shared with the host").
+    """
+
+    propagation: int
+    recursive: bool
+
+    def describe(self) -> tuple[str, str]:
+        return "set propagation of", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=self.propagation, recursive=self.recursive)

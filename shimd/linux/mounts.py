@@ -20,6 +20,7 @@ MS_SYNCHRONOUS = 0x10
 MS_REMOUNT = 0x20
 MS_MANDLOCK = 0x40
 MS_DIRSYNC = 0x80
+MS_NOSYMFOLLOW = 0x100
 MS_NOATIME = 0x400
 MS_NODIRATIME = 0x800
 MS_BIND = 0x1000
@@ -30,6 +31,7 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
 MS_STRICTATIME = 1 << 24
 MS_LAZYTIME = 1 << 25
 
@@ -43,6 +45,9 @@ FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
 FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
+FSCONFIG_CMD_RECONFIGURE = 7
+FSPICK_CLOEXEC = 1
+FSPICK_EMPTY_PATH = 8
 FSMOUNT_CLOEXEC = 1
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
@@ -53,6 +58,7 @@ MOUNT_ATTR_RELATIME = 0x0
 MOUNT_ATTR_NOATIME = 0x10
 MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
@@ -66,6 +72,7 @@ AT_SYMLINK_NOFOLLOW = 0x100
 _mount = function("mount", STRING, STRING, STRING, ULONG, STRING)
 _umount2 = function("umount2", STRING, INT)
 _fsopen = syscall("fsopen", STRING, UINT)
+_fspick = syscall("fspick", INT, STRING, UINT)
 _fsconfig = syscall("fsconfig", INT, UINT, STRING, STRING, INT)
 _fsmount = syscall("fsmount", INT, UINT, UINT)
 _open_tree = syscall("open_tree", INT, STRING, UINT)
@@ -94,6 +101,16 @@ def umount2(target: str, flags: int) -> None:
 def fsopen(kind: str) -> int:
     """fsopen(2): an fd on a new superblock's configuration. ENODEV: this kernel has no such file system."""
     return check(_fsopen(os.fsencode(kind), FSOPEN_CLOEXEC), kind)
+
+
+def fspick(fd: int) -> int:
+    """fspick(2): an fd on the configuration of the superblock that fd lies on."""
+    return check(_fspick(fd, b"", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH))
+
+
+def fsconfig_reconfigure(fd: int) -> None:
+    """fsconfig(2), FSCONFIG_CMD_RECONFIGURE."""
+    check(_fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, None, None, 0))
 
 
 def fsconfig_string(fd: int, key: str, value: str) -> None:
@@ -167,10 +184,17 @@ def move_mount(tree: int, target: int) -> None:
 
 
 def mount_setattr(
-    fd: int, path: str, *, set_: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False
+    fd: int,
+    path: str,
+    *,
+    set_: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    recursive: bool = False,
+    userns: int = 0,
 ) -> None:
-    """mount_setattr(2); path "" means the mount that fd is on."""
-    attributes = _MountAttr(set_, clear, propagation, 0)
+    """mount_setattr(2); path "" means the mount that fd is on. userns is MOUNT_ATTR_IDMAP's fd."""
+    attributes = _MountAttr(set_, clear, propagation, userns)
     flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     encoded = os.fsencode(path)
     check(_mount_setattr(fd, encoded, flags, ctypes.byref(attributes), ctypes.sizeof(attributes)), path)
@@ -179,3 +203,21 @@ def mount_setattr(
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
     check(_pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
+
+
+def optional_fields(place: str) -> list[str]:
+    """Of the mount that is seen at a mount point: `shared:1`, `master:2`, `unbindable`. Empty if there is none."""
+    found: list[str] = []
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            words = line.split()
+            if unescape(words[4]) == place:
+                found = words[6 : words.index("-")]
+    return found
+
+
+def unescape(word: str) -> str:
+    """The octal escapes of proc_pid_mountinfo(5)."""
+    if "\\" not in word:
+        return word
+    return os.fsdecode(word.encode("ascii", "surrogateescape").decode("unicode_escape").encode("latin-1"))

@@ -18,6 +18,8 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+MOST_LINKS = 40  # as the kernel follows in one path (path_resolution(7))
+
 _openat2 = syscall("openat2", INT, STRING, POINTER, SIZE)
 
 
@@ -44,39 +46,55 @@ def open_in_root(root: int, path: str, flags: int = os.O_PATH, mode: int = 0) ->
     return openat2(root, path.lstrip("/") or ".", flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
 
-def make_directory_in_root(root: int, path: str, mode: int = 0o755) -> int:
+def make_directory_in_root(root: int, path: str, mode: int = 0o755, links: int = MOST_LINKS) -> int:
     """Like mkdir -p inside root; an O_PATH fd on the last directory.
 
     Each component is made on the fd of the one before and then opened in the root, so that a symlink in the image
-    is followed inside it and one that appears meanwhile is not followed out of it.
+    is followed inside it and one that appears meanwhile is not followed out of it. Where one leads to nothing, what it
+    means is made, `links` times at most.
     """
     try:
         return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
         pass
     parent, _, name = path.strip("/").rpartition("/")
-    directory = make_directory_in_root(root, parent, mode) if parent else os.dup(root)
+    directory = make_directory_in_root(root, parent, mode, links) if parent else os.dup(root)
     try:
         try:
             os.mkdir(name, mode, dir_fd=directory)
         except FileExistsError:  # a dangling symlink, or somebody was faster; the open below tells
             pass
-        return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            meant = _meant(directory, parent, name, links)
+        return make_directory_in_root(root, meant, mode, links - 1)
     finally:
         os.close(directory)
 
 
-def make_file_in_root(root: int, path: str, mode: int = 0o644) -> int:
+def make_file_in_root(root: int, path: str, mode: int = 0o644, links: int = MOST_LINKS) -> int:
     """An O_PATH fd on a file inside root, made empty (with its directories) if it is not there."""
     try:
         return open_in_root(root, path)
     except FileNotFoundError:
         pass
     parent, _, name = path.strip("/").rpartition("/")
-    directory = make_directory_in_root(root, parent) if parent else os.dup(root)
+    directory = make_directory_in_root(root, parent, links=links) if parent else os.dup(root)
     try:
         flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_WRONLY | os.O_CLOEXEC
-        os.close(os.open(name, flags, mode, dir_fd=directory))
+        try:
+            os.close(os.open(name, flags, mode, dir_fd=directory))
+        except FileExistsError:
+            return make_file_in_root(root, _meant(directory, parent, name, links), mode, links - 1)
         return openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, 0, RESOLVE_NO_SYMLINKS)
     finally:
         os.close(directory)
+
+
+def _meant(directory: int, parent: str, name: str, links: int) -> str:
+    """The path, from the root on, that the symlink `name` in `directory` means; EINVAL if it is none."""
+    if not links:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), name)
+    target = os.readlink(name, dir_fd=directory)
+    return target if target.startswith("/") else f"{parent}/{target}"

@@ -7,6 +7,7 @@ here because zygote and shim have one thread, no locks and no buffered output (D
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import resource
@@ -29,6 +30,7 @@ SIGCHLD = 17
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
@@ -105,9 +107,62 @@ def pidfd_send_signal(pidfd: int, signal: int) -> None:
     check(_pidfd_send_signal(pidfd, signal, None, 0), "pidfd")
 
 
+def pid_of(pidfd: int) -> int:
+    """The pid behind a pidfd, as /proc numbers it (proc_pid_fdinfo(5)). ProcessLookupError: it ended."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key == "Pid" and int(value) > 0:
+                return int(value)
+    raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), "pidfd")
+
+
 def setns(fd: int, kinds: int) -> None:
     """setns(2) by a namespace fd or, with a pidfd, into several namespaces of that process at once."""
     check(_setns(fd, kinds), "namespace")
+
+
+def user_namespace(uid_map: str, gid_map: str) -> int:
+    """An fd on a new user namespace with these maps (user_namespaces(7)) and nobody in it."""
+    wait, release = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid, pidfd = clone3(CLONE_NEWUSER)
+        if pid == 0:  # it lives until the pipe is closed, whoever closes it
+            os.close(release)
+            os.read(wait, 1)
+            os._exit(0)
+        try:
+            for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+                write_map(pid, name, text)
+            return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(release)
+            release = -1
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+    finally:
+        os.close(wait)
+        if release >= 0:
+            os.close(release)
+
+
+def write_map(pid: int, name: str, text: str) -> None:
+    """uid_map or gid_map of a process: in one write, or the kernel refuses the rest (user_namespaces(7))."""
+    fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def root_of(pid: int) -> tuple[int, int]:
+    """Who uid 0 and gid 0 of a process's user namespace are to this one; -1 for one that is not mapped."""
+    found = []
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{pid}/{name}") as file:
+            rows = [[int(word) for word in line.split()] for line in file]
+        found.append(next((outside for inside, outside, _ in rows if inside == 0), -1))
+    return found[0], found[1]
 
 
 def namespace_kind(fd: int) -> int:

@@ -128,7 +128,7 @@ def sysctls_are_namespaced(config: Config) -> Iterator[Finding]:
         except ValueError:
             yield Finding(here, "is no name of a kernel parameter", "as in net.ipv4.ip_forward")
             continue
-        needed = _namespace_of(file)
+        needed = namespace_of_sysctl(file)
         if not needed:
             yield Finding(here, "is the whole machine's, not a namespace's", "set it on the host")
         elif config.linux.namespace(needed) is None:
@@ -139,7 +139,8 @@ def sysctls_are_namespaced(config: Config) -> Iterator[Finding]:
             yield Finding(here, "is given together with domainname", "leave one of the two")
 
 
-def _namespace_of(file: str) -> str:
+def namespace_of_sysctl(file: str) -> str:
+    """The type of namespace that has a value of its own of this file below /proc/sys; "" if it is the machine's."""
     if file.startswith("net/"):
         return "network"
     if file in names.IPC_SYSCTLS or file.startswith("fs/mqueue/"):

@@ -2,23 +2,30 @@
 
 A start:
 
-    supervisor            zygote                shim             midwife           init
-        | -- Template+memfd -> |                  |                 |                |
-        | <- TemplateReady --- |  (or TemplateRefused)              |                |
-        | -- a ticket -------> |                  |                 |                |
-        |                      | ---- fork -----> | ---- fork ----> |                |
-        | -- Spawn+fds ---------------------------------------------> |              |
-        | <- Spawn+fds (no such plan: forked before it was compiled) |              |
-        |                                         |                 | -- clone3 ---> |
-        |                                         |                 | <- Ready ----- |  or Refused; EOF after
-        |                                         |                 | <- EOF ------- |  Ready: it runs the program
-        | <-------------- Started or Failed ----------------------- |
-        |                                         | <- Delivered -- |   the midwife ends
+    supervisor            zygote                shim                             init
+        | -- Template+memfd -> |                  |                                |
+        | <- TemplateReady --- |  (or TemplateRefused)                             |
+        | -- a ticket -------> |                  |                                |
+        |                      | ---- fork -----> |                                |
+        | -- Spawn+fds -------------------------> |                                |
+        | <- Spawn+fds (no such plan: forked before it was compiled)               |
+        |                                         | -- clone3, by script --------> |
+        |                                         | <- EOF ----------------------- | it runs the program
+        | <-------------- Started or Failed ----- |
         | -- Kill, Attach+fds, Exec+fds --------> |
         | <- Done / Refusal (by seq) ------------ |
         | <- ExecStarted, ExecEnded ------------- |
         | <- Ended ------------------------------ |   once, after the record is on disk
         | -- Release ---------------------------> |   only when the container is removed
+
+What no script does, the reference executor does:
+
+    shim             midwife           init
+      | ---- fork ----> |                |
+      |                 | -- clone3 ---> |
+      |                 | <- Ready ----- |  or Refused; EOF after Ready: it runs the program
+      |                 | <- EOF ------- |
+      | <- Delivered -- |   or Refused; the midwife ends
 
 A re-adoption (the supervisor died; the shim listens on its path socket):
 
@@ -215,18 +222,9 @@ class Standing(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """midwife: init `pid` runs the user's program; from here on it is yours.
+    """midwife: init `pid` runs the user's program; its pidfd comes along. `timeline` as in Started."""
 
-    The rights: the supervisor's line, the listener, init's pidfd, stdout, stderr and, where the plan keeps it, stdin,
-    all non-blocking. The other fields are Spawn's and Started's.
-    """
-
-    id: str
-    template: str
     pid: int
-    cgroup: str
-    directory: str
-    started_ns: int
     timeline: list[tuple[str, int]]
 
 

@@ -1,6 +1,7 @@
 """Documents for the stage: the usual config.json, with what a test wants otherwise."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 CAPABILITIES = [
@@ -80,3 +81,14 @@ def process_of(*args: str, **changes: Any) -> dict[str, Any]:
 def shell(script: str, **changes: Any) -> dict[str, Any]:
     """The usual config for a line of shell."""
     return config("sh", "-c", script, **changes)
+
+
+def mount(kind: str, source: Path | str, destination: str, *options: str, **more: Any) -> dict[str, Any]:
+    """An entry of `mounts`."""
+    return {"destination": destination, "type": kind, "source": str(source), "options": list(options), **more}
+
+
+def maps(first: int, size: int = 65536) -> dict[str, Any]:
+    """uidMappings and gidMappings, of a user namespace or a mount."""
+    rows = [{"containerID": 0, "hostID": first, "size": size}]
+    return {"uidMappings": rows, "gidMappings": rows}

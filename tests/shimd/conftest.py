@@ -1,5 +1,6 @@
 """The stage: see stage.py."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,3 +23,11 @@ def stage(theatre: Stage) -> Iterator[Stage]:
     yield theatre
     theatre.empty()
     assert not theatre.complaints()
+
+
+@pytest.fixture
+def copy(rootfs: Path, tmp_path: Path) -> Path:
+    """A root of the test's own: a bound one is written to."""
+    place = tmp_path / "rootfs"
+    subprocess.run(["cp", "-a", rootfs, place], check=True)
+    return place

@@ -162,7 +162,6 @@ def test_volume_of_another_file_system(shared: Engine, image: str, other_disk: P
     assert "Read-only file system" in done.stderr
 
 
-@pytest.mark.xfail(reason="the runtime knows no rro yet: `ro` is the top mount's alone, as the spec has it")
 def test_read_only_goes_for_what_is_mounted_below(shared: Engine, image: str, other_disk: Path) -> None:
     done = shared.cli("run", "-v", f"{other_disk}:/data:ro", image, "touch", "/data/sub/x")
     assert "Read-only file system" in done.stderr

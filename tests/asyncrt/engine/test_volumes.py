@@ -22,7 +22,7 @@ def test_volumes_are_private_binds_parents_first(tmp_path: Path) -> None:
         Volume(source, "/a/x/../../a/b/c"),
     ]
     assert volumes.mounts(asked)[len(defaults.MOUNTS) :] == (
-        Mount("/b", "bind", source, ("rbind", "rprivate", "ro")),
+        Mount("/b", "bind", source, ("rbind", "rprivate", "ro", "rro")),
         Mount("/b/inner", "bind", source, ("rbind", "rprivate")),
         Mount("/a/b/c", "bind", source, ("rbind", "rprivate")),
     )

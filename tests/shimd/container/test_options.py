@@ -2,7 +2,7 @@
 
 import pytest
 
-from shimd.container.options import ATTRIBUTES, MountOptions, parse
+from shimd.container.options import ATTRIBUTES, MountOptions, old_style, parse
 from shimd.linux import mounts as m
 
 NOTHING = MountOptions(0, 0, 0, False, False, ())
@@ -48,7 +48,7 @@ def test_no_attribute_is_set_and_cleared(option: str) -> None:
     [("private", m.MS_PRIVATE), ("rslave", m.MS_SLAVE), ("rshared", m.MS_SHARED), ("unbindable", m.MS_UNBINDABLE)],
 )
 def test_propagation(option: str, flag: int) -> None:
-    assert parse((option,)) == NOTHING._replace(propagation=flag)
+    assert parse((option,)) == NOTHING._replace(propagation=flag, propagation_recursive=option.startswith("r"))
 
 
 def test_bind() -> None:
@@ -66,3 +66,38 @@ def test_parameters() -> None:
         ("context", "a=b"),
         ("empty", ""),
     )
+
+
+@pytest.mark.parametrize("option", ATTRIBUTES)
+def test_every_attribute_has_its_recursive_form(option: str) -> None:
+    plain, below = parse((option,)), parse((f"r{option}",))
+    assert (below.recursive_set, below.recursive_clear) == (plain.set, plain.clear)
+    assert (below.set, below.clear, below.parameters) == (0, 0, ())
+
+
+@pytest.mark.parametrize(
+    ("options", "top", "below"),
+    [
+        (("ro", "rrw"), (0, 0), (0, m.MOUNT_ATTR_RDONLY)),
+        (("rro", "rw"), (0, 0), (m.MOUNT_ATTR_RDONLY, 0)),
+        (("ro", "rnosuid"), (m.MOUNT_ATTR_RDONLY, 0), (m.MOUNT_ATTR_NOSUID, 0)),
+        (("rro", "rrw"), (0, 0), (0, m.MOUNT_ATTR_RDONLY)),
+        (("noatime", "rstrictatime"), (0, 0), (m.MOUNT_ATTR_STRICTATIME, m.MOUNT_ATTR_ATIME)),
+    ],
+)
+def test_what_is_recursive_rules(options: tuple[str, ...], top: tuple[int, int], below: tuple[int, int]) -> None:
+    wish = parse(options)
+    assert (wish.set, wish.clear) == top
+    assert (wish.recursive_set, wish.recursive_clear) == below
+
+
+def test_words_that_are_no_parameters() -> None:
+    wish = parse(("silent", "loud", "noiversion", "iversion", "tmpcopyup", "remount", "ridmap"))
+    assert wish == NOTHING._replace(old_flags=m.MS_I_VERSION, copy_up=True, remount=True, idmap="ridmap")
+
+
+def test_the_same_for_the_old_call() -> None:
+    wish = parse(("ro", "nosuid", "noatime", "dirsync", "size=1", "flag"))
+    flags, data = old_style(wish.set, wish.parameters)
+    assert flags == m.MS_RDONLY | m.MS_NOSUID | m.MS_NOATIME | m.MS_DIRSYNC
+    assert data == "size=1,flag"

@@ -4,8 +4,12 @@ from typing import Any
 
 import pytest
 
+from shimd.container import mounts, sources, tmpfs
+from shimd.container.namespaces import OpenNamespace
 from shimd.container.plan import Plan, compile_plan
+from shimd.container.root import MountRoot, PropagateRoot
 from shimd.errors import RuntimeTrouble
+from shimd.linux import mounts as kernel
 from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.validate import load
@@ -95,6 +99,12 @@ def test_v2_is_entered_at_birth() -> None:
     assert "birth: enter cgroups" not in lines
 
 
+def test_who_stands_alone() -> None:
+    plan = compile_plan(load(usual()), V1, stdin=False, standalone=True)
+    assert plan.hierarchies == tuple(V1)  # blkio as well, where nothing is limited
+    assert plan_of(usual()).hierarchies == tuple(V1[:2])
+
+
 def test_the_rarer_steps_and_their_places() -> None:
     document = config(
         "sh",
@@ -111,11 +121,14 @@ def test_the_rarer_steps_and_their_places() -> None:
     )
     plan = plan_of(document)
     lines = plan.describe()
-    assert lines[:2] == ["outside: open network namespace /run/netns/x", "outside: make time namespace"]
+    assert lines[:3] == [
+        "outside: prepare the root file system",
+        "outside: open network namespace /run/netns/x",
+        "outside: make time namespace",
+    ]
     assert [line for line in lines if line.startswith("birth")] == [
         "birth: enter cgroups",
         "birth: set oom_score_adj to 100",
-        "birth: join namespaces",
         "birth: become root of the user namespace",
         "birth: set host name",
         "birth: set domain name yard",
@@ -144,10 +157,6 @@ def test_a_plan_is_a_value() -> None:
     ("place", "value", "path"),
     [
         ("process", {"terminal": True}, "$.process.terminal"),
-        ("linux", {"resources": {"devices": [{"allow": False}]}}, "$.linux.resources.devices"),
-        ("linux", {"resources": {"unified": {"memory.high": "1"}}}, "$.linux.resources.unified"),
-        ("linux", {"resources": {"cpu": {"burst": 0}}}, "$.linux.resources.cpu.burst"),
-        ("linux", {"resources": {"memory": {"swappiness": 0}}}, "$.linux.resources.memory.swappiness"),
         ("hooks", {"poststart": [{"path": "/bin/true"}]}, "$.hooks"),
     ],
 )
@@ -157,42 +166,143 @@ def test_what_is_not_built_is_refused_by_name(place: str, value: dict[str, Any],
     assert str(caught.value) == f"plan {path}: not built yet (leave it out)"
 
 
-def test_what_engines_write_for_unset_is_not_refused() -> None:
-    plan_of(
-        config(
-            "sh", linux={"resources": {"blockIO": {"weight": 0}, "memory": {"disableOOMKiller": False}, "network": {}}}
-        )
-    )
+BARE: dict[str, Any] = {"maskedPaths": [], "readonlyPaths": []}
+
+
+def test_a_container_in_the_runtimes_mounts() -> None:
+    plan = plan_of(config("sh", namespaces=["pid"], mounts=[MOUNTS[0]], linux=BARE))
+    lines = plan.describe()
+    assert lines[0] == "outside: bind on itself rootfs"
+    assert [line for line in lines if line.startswith("rooting")] == [
+        "rooting: open the root file system",
+        "rooting: mount proc on /proc",
+        "rooting: create default devices in /dev",
+        "rooting: change to the root file system",
+    ]
+    assert plan.chroot
+
+
+def test_a_container_in_mounts_that_it_joins() -> None:
+    """Sysctls are written by way of the machine's /proc, so before."""
+    namespaces: list[Any] = [{"type": "mount", "path": "/proc/1/ns/mnt"}, "ipc"]
+    plan = plan_of(config("sh", namespaces=namespaces, mounts=[], linux={**BARE, "sysctl": {"kernel.msgmax": "1"}}))
+    lines = plan.describe()
+    assert lines.index("birth: set sysctl kernel.msgmax=1") < lines.index("rooting: join mount namespace")
+    assert [line for line in lines if line.startswith("rooting")][-1] == "rooting: change to the root file system"
+    assert plan.kinds & processes.CLONE_NEWNS
+    assert not plan.clone_flags & processes.CLONE_NEWNS
 
 
 @pytest.mark.parametrize(
-    ("namespaces", "words"),
+    ("linux", "path"),
     [
-        (["pid"], "without a new mount namespace"),
-        ([{"type": "mount", "path": "/proc/1/ns/mnt"}], "without a new mount namespace"),
-        (["mount", "pid", {"type": "user", "path": "/proc/1/ns/user"}], "under a joined user namespace"),
+        ({"rootfsPropagation": "shared"}, "rootfsPropagation: this"),
+        (
+            {
+                "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],
+                "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],
+            },
+            "namespaces: a user namespace",
+        ),
     ],
 )
-def test_combinations_that_are_not_built(namespaces: list[Any], words: str) -> None:
-    with pytest.raises(RuntimeTrouble, match=words):
-        plan_of(config("sh", namespaces=namespaces, mounts=[], linux={"maskedPaths": [], "readonlyPaths": []}))
+def test_what_needs_mounts_of_its_own(linux: dict[str, Any], path: str) -> None:
+    namespaces = ["pid", "user"] if "uidMappings" in linux else ["pid"]
+    with pytest.raises(RuntimeTrouble, match=f"{path} needs a mount namespace of the container's own"):
+        plan_of(config("sh", namespaces=namespaces, mounts=[], linux={**BARE, **linux}))
 
 
-@pytest.mark.parametrize("option", ["idmap", "ridmap", "tmpcopyup"])
-def test_mounts_that_are_not_built(option: str) -> None:
-    mount: dict[str, Any] = {"destination": "/x", "type": "tmpfs", "source": "t", "options": [option]}
-    if option != "tmpcopyup":
-        maps = [{"containerID": 0, "hostID": 100000, "size": 10}]
-        mount |= {"uidMappings": maps, "gidMappings": maps}
-    with pytest.raises(RuntimeTrouble, match="mount on /x"):
+def mount_of(kind: str, *options: str, source: str = "/srv", **more: Any) -> dict[str, Any]:
+    return {"destination": "/x", "type": kind, "source": source, "options": list(options), **more}
+
+
+def step_for(mount: dict[str, Any], trees: list[Hierarchy] = V1, **changes: Any) -> Any:
+    """The one step of init for a mount."""
+    plan = plan_of(config("sh", mounts=[mount], **changes), trees)
+    return plan.rooting[2]
+
+
+ID_MAPS = [{"containerID": 0, "hostID": 100000, "size": 10}]
+
+
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        (mount_of("bind", "rbind", "size=1"), "bind on /x: option size=1 is the file system's"),
+        (mount_of("bind", "rbind", "tmpcopyup"), "bind on /x: tmpcopyup needs a tmpfs"),
+        (mount_of("proc", "tmpcopyup"), "mount on /x: tmpcopyup needs a tmpfs"),
+        (mount_of("tmpfs", "idmap", uidMappings=ID_MAPS, gidMappings=ID_MAPS), "mount on /x: only a bind can be id-m"),
+        (mount_of("cgroup2"), "mount cgroup2 on /x: the container's cgroups are of version 1 on this machine"),
+        (mount_of("cgroup", "nsdelegate"), "mount cgroup on /x: option nsdelegate is the whole machine's"),
+        (mount_of("", "remount", "tmpcopyup"), "remount on /x: idmap, tmpcopyup and iversion are for new mounts"),
+    ],
+)
+def test_mounts_that_cannot_be(mount: dict[str, Any], words: str) -> None:
+    with pytest.raises(RuntimeTrouble) as caught:
         plan_of(config("sh", mounts=[mount]))
+    assert f"plan {words}" in str(caught.value)
 
 
-@pytest.mark.parametrize("option", ["rro", "rnosuid", "size=1"])
-def test_options_of_binds_that_would_be_dropped(option: str) -> None:
-    mount = {"destination": "/x", "type": "bind", "source": "/srv", "options": ["rbind", option]}
-    with pytest.raises(RuntimeTrouble, match=f"plan bind on /x: option {option} is not built yet"):
-        plan_of(config("sh", mounts=[mount]))
+def test_flags_of_the_superblock_are_the_sources_own() -> None:
+    assert step_for(mount_of("bind", "bind", "sync")) == step_for(mount_of("bind", "bind"))
+
+
+def test_which_step_mounts_what() -> None:
+    assert isinstance(step_for(mount_of("bind", "rbind", "rro")), mounts.BindMount)
+    assert isinstance(step_for(mount_of("bind", "rbind", "rslave")), sources.AttachTree)
+    assert isinstance(step_for(mount_of("bind", "bind", uidMappings=ID_MAPS, gidMappings=ID_MAPS)), sources.AttachTree)
+    assert isinstance(step_for(mount_of("tmpfs", "mode=755")), mounts.MountFilesystem)
+    assert isinstance(step_for(mount_of("tmpfs")), tmpfs.MountTmpfs)
+    assert isinstance(step_for(mount_of("overlay", f"lowerdir={'x' * 300}")), mounts.MountByOptions)
+    assert isinstance(step_for(mount_of("tmpfs", "iversion", "mode=755")), mounts.MountByOptions)
+    assert isinstance(step_for(mount_of("bind", "remount", "ro")), mounts.Remount)
+
+
+def test_which_cgroups_are_seen() -> None:
+    """Of v2 the whole hierarchy where no namespace hides it, as /proc/self/cgroup has it."""
+    with_one, without = NAMESPACES, [kind for kind in NAMESPACES if kind != "cgroup"]
+    for kind in ("cgroup", "cgroup2"):
+        assert not step_for(mount_of(kind), V2, namespaces=with_one).whole
+        assert step_for(mount_of(kind), V2, namespaces=without).whole
+    assert not step_for(mount_of("cgroup"), V1, namespaces=without).whole
+
+
+def test_a_bound_dev_is_left_as_it_is() -> None:
+    dev = {"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind"]}
+    devices = [{"type": "c", "path": path, "major": 1, "minor": 3} for path in ("/dev/mine", "/srv/mine")]
+    lines = plan_of(config("sh", mounts=[dev], linux={"devices": devices})).describe()
+    assert "rooting: create device /srv/mine" in lines
+    assert "rooting: leave /dev as it was bound" in lines
+    assert not {"rooting: create default devices in /dev", "rooting: create device /dev/mine"} & set(lines)
+
+
+def test_a_sysctl_or_name_in_a_joined_namespace_wants_a_foreign_one() -> None:
+    namespaces: list[Any] = ["mount", *({"type": kind, "path": f"/run/{kind}"} for kind in ("network", "uts", "ipc"))]
+    linux = {"sysctl": {"net.ipv4.ip_forward": "1"}}
+    plan = plan_of(config("sh", namespaces=namespaces, linux=linux, hostname="box"))
+    foreign = {step.kind: step.foreign for step in plan.outside if isinstance(step, OpenNamespace)}
+    assert foreign == {"network": True, "uts": True, "ipc": False}
+    assert "birth: set host name box" in plan.describe()
+
+
+@pytest.mark.parametrize(
+    ("word", "heard", "after"),
+    [
+        ("", kernel.MS_PRIVATE, None),
+        ("private", kernel.MS_PRIVATE, None),
+        ("slave", kernel.MS_SLAVE, None),
+        ("rslave", kernel.MS_SLAVE, None),
+        ("shared", kernel.MS_PRIVATE, PropagateRoot(kernel.MS_SHARED, False)),
+        ("rshared", kernel.MS_PRIVATE, PropagateRoot(kernel.MS_SHARED, True)),
+        ("unbindable", kernel.MS_PRIVATE, PropagateRoot(kernel.MS_UNBINDABLE, False)),
+    ],
+)
+def test_propagation_of_the_root(word: str, heard: int, after: PropagateRoot | None) -> None:
+    """Whatever is asked for, the machine's copied mounts are never left shared with it."""
+    rooting = plan_of(config("sh", linux={"rootfsPropagation": word})).rooting
+    assert rooting[0] == mounts.SetPropagation(heard)
+    assert rooting[1] == MountRoot("rootfs", heard)
+    assert (rooting[-1] if after else None) == after
 
 
 def test_no_command() -> None:
