@@ -21,10 +21,11 @@ results_folder() {
 }
 
 # in_terminal TAP COMMAND SECONDS: the suites look whether they have a terminal, and some of their tests write to it.
+# FOREIGN_LOCK is a file to be locked meanwhile, for a machine that others count cgroups on.
 in_terminal() {
     printf -- '-- %s\n' "$2" >&2
     status=0
-    sh "$here/enter.sh" timeout --kill-after=30 "$3" script -qefc "$2" /dev/null </dev/null >"$1" 2>&1 || status=$?
+    ${FOREIGN_LOCK:+flock "$FOREIGN_LOCK"} sh "$here/enter.sh" timeout --kill-after=30 "$3" script -qefc "$2" /dev/null </dev/null >"$1" 2>&1 || status=$?
     printf '# exit status %s\n' "$status" >>"$1"
 }
 
