@@ -60,13 +60,15 @@ def document() -> dict[str, Any]:
     }
 
 
+# Words of options.parse that stand in none of its tables.
+SINGLE_WORDS = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap")
+
+
 def mount_options() -> list[str]:
-    """Every word that is not handed to the file system."""
-    found: set[str] = set(options.ATTRIBUTES) | set(options.PROPAGATIONS)
-    found |= set(options.SUPERBLOCK_FLAGS) | set(options.NOTHING)
-    found |= {word for word in ("idmap", "ridmap") if builds(mounts=[_idmapped(word)])}
-    found |= {word for word in ("tmpcopyup",) if builds(mounts=[_tmpfs(word)])}
-    return sorted(found)
+    """Every word that is not handed to the file system as it is."""
+    words = {*options.ATTRIBUTES, *(f"r{word}" for word in options.ATTRIBUTES), *options.PROPAGATIONS}
+    words |= {*options.OLD_FLAGS, *options.NOTHING, *SINGLE_WORDS}
+    return sorted({word for word in words if not options.parse((word,)).parameters} | set(options.SUPERBLOCK_FLAGS))
 
 
 def _seccomp() -> dict[str, Any]:
@@ -96,10 +98,6 @@ def _idmapped(word: str = "idmap") -> dict[str, Any]:
     pair = [{"containerID": 0, "hostID": 1000, "size": 1}]
     place = {"destination": "/mnt", "type": "bind", "source": "/", "options": ["bind", word]}
     return {**place, "uidMappings": pair, "gidMappings": pair}
-
-
-def _tmpfs(word: str) -> dict[str, Any]:
-    return {"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [word]}
 
 
 def builds(**properties: Any) -> bool:

@@ -12,11 +12,12 @@ from _socket import AF_INET, SOCK_DGRAM
 from collections.abc import Callable
 from typing import Any
 
-from shimd.container import cgroups, devices, identity, mounts, namespaces, root
+from shimd.container import cgroups, devices, identity, mounts, namespaces, root, seccomp
 from shimd.container.phrases import CLONE, DIRECTORY, IN_ROOT, MISSING, TYPE, UNSYMLINKED, Phrases, Unscripted
+from shimd.linux import executables, filters, netdevice, processes
 from shimd.linux import identity as capabilities
 from shimd.linux import mounts as kernel
-from shimd.linux import netdevice, processes
+from shimd.linux import seccomp as filter_calls
 from shimd.linux.script import Cell, Label
 
 EXECUTING = 1  # what a run's state says from the first execve on (start.c)
@@ -274,7 +275,22 @@ def _die_with_shim(to: Phrases, step: identity.DieWithShim) -> None:
     to.script.call("prctl", processes.PR_SET_PDEATHSIG, 9)
 
 
+def _seccomp(to: Phrases, step: seccomp.LoadSeccomp) -> None:
+    if step.listener is not None:
+        raise Unscripted(step.describe())
+    code = to.script
+    program = code.words([len(step.program) // filters.INSTRUCTION_BYTES, code.blob(step.program)])  # struct sock_fprog
+    code.call("seccomp", filter_calls.SET_MODE_FILTER, step.flags, program)
+
+
+def _confined_exec(to: Phrases, step: seccomp.ConfinedExec) -> None:
+    _seccomp(to, step.load)
+    _exec(to, step.exec)
+
+
 def _exec(to: Phrases, step: identity.Exec) -> None:
+    if executables.OWN is not None:  # then each start has to look whether it would run us (CVE-2019-5736)
+        raise Unscripted(step.describe())
     code = to.script
     environment = dict(entry.split("=", 1) for entry in step.env if "=" in entry)
     program = step.args[0]
@@ -286,7 +302,7 @@ def _exec(to: Phrases, step: identity.Exec) -> None:
     to.environment = dict(zip(environment, places, strict=False))
     to.spare = tuple(places[len(texts) : -1])
     code.reach(EXECUTING)
-    for candidate in identity.candidates(program, environment):
+    for candidate in step.candidates(environment):
         path = code.text(candidate)
         after, absent = Label(), Label()
         code.call("execve", path, arguments, variables, expect=(MISSING, absent))
@@ -350,5 +366,7 @@ ENCODERS: dict[type, Callable[[Phrases, Any], None]] = {
     identity.ChangeDirectory: _change_directory,
     identity.Become: _become,
     identity.DieWithShim: _die_with_shim,
+    seccomp.LoadSeccomp: _seccomp,
+    seccomp.ConfinedExec: _confined_exec,
     identity.Exec: _exec,
 }

@@ -13,7 +13,7 @@ from _socket import socket
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from shimd.container import identity
+from shimd.container import identity, scheduling
 from shimd.container.launch import Born, fail, perform, restore_signals, take_stdio
 from shimd.container.making import Anchors, Making, Operation
 from shimd.container.plan import Plan
@@ -50,7 +50,7 @@ def enter(
     ours, theirs = channel.pair()
     try:
         try:
-            _hold_cgroups(plan, making)
+            _hold_cgroups(plan, making, process)
             pid, pidfd = _born(plan, making, init)
         except OSError as error:
             ours.close()
@@ -64,10 +64,13 @@ def enter(
     return Born(pid, pidfd, ours)
 
 
-def _hold_cgroups(plan: Plan, making: Making) -> None:
+def _hold_cgroups(plan: Plan, making: Making, process: Process) -> None:
+    """Who has CPUs to be on before its cgroup is not born into it, but enters on its own."""
     for hierarchy in plan.hierarchies:
         directory = hierarchy.mount + making.cgroup + making.cgroups_below.get(hierarchy.mount, "")
-        if hierarchy.version == 2:
+        if hierarchy.version == 2 and _initial_cpus(process):
+            making.task_fds.append(os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+        elif hierarchy.version == 2:
             making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
             making.task_fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
@@ -96,6 +99,10 @@ def _born(plan: Plan, making: Making, init: int) -> tuple[int, int]:
     return processes.clone3(0, making.cgroup_fd)
 
 
+def _initial_cpus(process: Process) -> str:
+    return process.exec_cpu_affinity.initial if process.exec_cpu_affinity is not None else ""
+
+
 # From here on it is the child that runs: nothing is imported, no codec is looked up, and no exception leaves.
 
 
@@ -119,9 +126,8 @@ def _run(
         os.setsid()
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
         take_stdio(stdio)
-        for fd in making.task_fds:
-            os.write(fd, b"0")
-        perform(identity.early_steps(process), making)
+        _enter_cgroups(process, making)
+        perform((*plan.filter.early, *identity.early_steps(process)), making)
         directory = _root_of(init) if plan.chroot else -1
         if plan.kinds:
             processes.setns(init, plan.kinds)
@@ -130,7 +136,8 @@ def _run(
             os.chroot(".")
         os.chdir("/")
         restore_signals()
-        *steps, last = identity.late_steps(process, plan.possible)
+        late = identity.late_steps(process, plan.possible, plan.common)
+        *steps, last = plan.filter.placed(late, process.no_new_privileges)
         perform(dress((identity.JoinKeyring(), *steps)), making)
         channel.send(sync, Ready([]))
         perform((last,), making)
@@ -139,3 +146,13 @@ def _run(
         if isinstance(error, OSError):
             error = RuntimeTrouble(Trouble("enter", "the container", (error.strerror or "").lower()))
         fail(sync, error)
+
+
+def _enter_cgroups(process: Process, making: Making) -> None:
+    """With the CPUs of execCPUAffinity, before and in the cgroup."""
+    if initial := _initial_cpus(process):
+        perform((scheduling.SetAffinity(initial),), making)
+    for fd in making.task_fds:
+        os.write(fd, b"0")
+    if process.exec_cpu_affinity is not None and process.exec_cpu_affinity.final:
+        perform((scheduling.SetAffinity(process.exec_cpu_affinity.final),), making)

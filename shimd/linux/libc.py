@@ -23,8 +23,10 @@ SIZE = ctypes.c_size_t
 
 # Only the calls that glibc does not wrap and whose number differs between machines; all since Linux 5.1 agree.
 _OLD_NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126, "capget": 125, "keyctl": 250, "mknodat": 259, "bpf": 321},
-    "aarch64": {"pivot_root": 41, "capset": 91, "capget": 90, "keyctl": 219, "mknodat": 33, "bpf": 280},
+    "x86_64": {"pivot_root": 155, "capset": 126, "capget": 125, "keyctl": 250, "mknodat": 259, "bpf": 321}
+    | {"seccomp": 317, "sched_setattr": 314, "ioprio_set": 251, "set_mempolicy": 238},
+    "aarch64": {"pivot_root": 41, "capset": 91, "capget": 90, "keyctl": 219, "mknodat": 33, "bpf": 280}
+    | {"seccomp": 277, "sched_setattr": 274, "ioprio_set": 30, "set_mempolicy": 237},
 }
 _NEW_NUMBERS = {
     "pidfd_send_signal": 424,

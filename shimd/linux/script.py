@@ -180,6 +180,16 @@ class Script:
         self._rows[head.number] = numbers[0]
         return head, numbers
 
+    def words(self, values: Sequence[Cell | int]) -> Cell:
+        """The address of a struct of 64-bit words, some of them addresses."""
+        places = [self.cell(0 if isinstance(value, Cell) else value) for value in values]
+        for place, value in zip(places, values, strict=True):
+            if isinstance(value, Cell):
+                self._pointers[place.number] = self._pointers[value.number]
+        head = self.cell()
+        self._rows[head.number] = places[0].number
+        return head
+
     # calls
 
     def call(self, name: str, *arguments: Argument, out: Cell | None = None, expect: Expected | None = None) -> None:

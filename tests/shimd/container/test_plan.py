@@ -157,16 +157,6 @@ def test_a_plan_is_a_value() -> None:
     ("place", "value", "path"),
     [
         ("process", {"terminal": True}, "$.process.terminal"),
-        ("process", {"apparmorProfile": "x"}, "$.process.apparmorProfile"),
-        ("process", {"selinuxLabel": "x"}, "$.process.selinuxLabel"),
-        ("process", {"scheduler": {"policy": "SCHED_BATCH"}}, "$.process.scheduler"),
-        ("process", {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}, "$.process.ioPriority"),
-        ("linux", {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, "$.linux.seccomp"),
-        ("linux", {"intelRdt": {"closID": "x"}}, "$.linux.intelRdt"),
-        ("linux", {"memoryPolicy": {"mode": "MPOL_LOCAL", "nodes": ""}}, "$.linux.memoryPolicy"),
-        ("linux", {"netDevices": {"eth0": {}}}, "$.linux.netDevices"),
-        ("linux", {"personality": {"domain": "LINUX32"}}, "$.linux.personality"),
-        ("linux", {"mountLabel": "x"}, "$.linux.mountLabel"),
         ("hooks", {"poststart": [{"path": "/bin/true"}]}, "$.hooks"),
     ],
 )
