@@ -100,8 +100,8 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
     return Plan(
         outside=(*rootfs.outside(config), *mounting.outside(config), *outside, *cgroup_steps, *groups.outside),
         clone_flags=flags,
-        uid_map=mounting.id_map(config.linux.uid_mappings) if new_user else "",
-        gid_map=mounting.id_map(config.linux.gid_mappings) if new_user else "",
+        uid_map=mounting.id_map(config.linux.uid_mappings, "uid_map") if new_user else "",
+        gid_map=mounting.id_map(config.linux.gid_mappings, "gid_map") if new_user else "",
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
         process=(identity.JoinKeyring(), *filter.placed(late, config.process.no_new_privileges)),
@@ -183,8 +183,8 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     bound = mounting.brings_devices(config)
     steps.append(devices.DefaultDevices(bound))
     for device in config.linux.devices:
-        if bound and device.path.startswith("/dev/"):
-            continue
+        if device.path == "/dev/ptmx" or (bound and device.path.startswith("/dev/")):
+            continue  # ptmx is a default device, and a symlink into the container's own devpts
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         major, minor = device.major or 0, device.minor or 0
         steps.append(devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0))

@@ -276,6 +276,12 @@ def test_a_bound_dev_is_left_as_it_is() -> None:
     assert not {"rooting: create default devices in /dev", "rooting: create device /dev/mine"} & set(lines)
 
 
+def test_ptmx_is_the_default_one() -> None:
+    """config-linux.md, "Default Devices": a bind or symlink of the container's own."""
+    devices = [{"type": "c", "path": "/dev/ptmx", "major": 5, "minor": 2}]
+    assert not [line for line in plan_of(config("sh", linux={"devices": devices})).describe() if "ptmx" in line]
+
+
 def test_a_sysctl_or_name_in_a_joined_namespace_wants_a_foreign_one() -> None:
     namespaces: list[Any] = ["mount", *({"type": kind, "path": f"/run/{kind}"} for kind in ("network", "uts", "ipc"))]
     linux = {"sysctl": {"net.ipv4.ip_forward": "1"}}
