@@ -13,7 +13,7 @@ from shimd.command.flags import text, texts
 from shimd.command.foreground import Foreground
 from shimd.command.record import Record
 from shimd.command.shelf import CONFIG, Shelf
-from shimd.command.terminal import Terminal
+from shimd.command.terminal import Terminal, own_size
 from shimd.container import bundle, entering, lifecycle, waiting
 from shimd.container.console import TakeConsole
 from shimd.container.launch import Born
@@ -45,6 +45,7 @@ def main(context: Context) -> int:
         raise RuntimeTrouble(Trouble("exec in", record.id, "there is no command"))
     # The container's own config says what its processes share: namespaces, seccomp, the capabilities it may have.
     plan = bundle.engines_plan(config, [Hierarchy(*place) for place in _places(record)])
+    context.journal.debug(f"exec in {record.id}: {' '.join(process.args)}")
     return Execution(context, record, plan, process).run()
 
 
@@ -194,7 +195,9 @@ class Execution:
         process = self.process
         added: list[Operation] = []
         if process.terminal:
-            added.append(TakeConsole(process.user.uid, process.console_size, bound=False))
+            # Now and not once we have the master: the program may ask before that.
+            size = process.console_size or (None if self.values["detach"] else own_size())
+            added.append(TakeConsole(process.user.uid, size, bound=False))
         find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
         return (*added, *waiting.without_shim(list(steps), keyring=True), find, waiting.KeepFds())
 
@@ -226,6 +229,8 @@ def _below(plan: Plan, words: list[str]) -> dict[str, str]:
     below: dict[str, str] = {}
     for word in words:
         controllers, colon, path = word.rpartition(":")
+        if ".." in path.split("/"):
+            raise RuntimeTrouble(Trouble("use --cgroup:", "", f"{word} is not a sub cgroup path"))
         path = os.path.normpath("/" + path)
         chosen = [
             hierarchy
