@@ -134,7 +134,7 @@ class Execution:
         # Taken by Exec after the process's own: what LISTEN_FDS says must be true.
         self.making = Making(record.id, Anchors("", "", ""), [], record.cgroup, "", env, {})
         self.making.kept_fds = self.kept
-        self.making.cgroups_below = _below(plan, texts(context.values, "cgroup"))
+        self.making.cgroups_below = _below(plan, record, texts(context.values, "cgroup"))
 
     def run(self) -> int:
         detached = bool(self.values["detach"])
@@ -224,7 +224,7 @@ def _await_exec(born: Born, id: str) -> None:
         raise RuntimeTrouble(Trouble("exec in", id, "it was killed while it was set up"))
 
 
-def _below(plan: Plan, words: list[str]) -> dict[str, str]:
+def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
     """--cgroup: by a hierarchy's mount, the path below the container's cgroup. RuntimeTrouble if it leads out."""
     below: dict[str, str] = {}
     for word in words:
@@ -240,5 +240,9 @@ def _below(plan: Plan, words: list[str]) -> dict[str, str]:
         if not chosen:
             raise RuntimeTrouble(Trouble("use", f"--cgroup {word}", "the container is in no such hierarchy"))
         for hierarchy in chosen:
+            directory = hierarchy.mount + record.cgroup + path.rstrip("/")
+            if not os.path.isdir(directory):
+                cause = f"adding pid {os.getpid()} to {directory}/cgroup.procs: no such file or directory"
+                raise RuntimeTrouble(Trouble("exec in", record.id, cause, errno=2))
             below[hierarchy.mount] = "" if path == "/" else path
     return below

@@ -133,7 +133,8 @@ def test_a_sub_cgroup(running: Runtime) -> None:
     assert "/below" in out
     assert ".. is not a sub cgroup path" in running.fails("exec", "--cgroup", "..", C, "true", code=255)
     running.fails("exec", "--cgroup", "nowhere:below", C, "true", code=255)
-    running.fails("exec", "--cgroup", "not/there", C, "true", code=255)
+    missing = running.fails("exec", "--cgroup", "not/there", C, "true", code=255)
+    assert f"{C}/not/there/cgroup.procs: no such file or directory" in missing
 
 
 def test_a_new_user_namespace_is_joined(oci: Runtime) -> None:
