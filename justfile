@@ -47,6 +47,21 @@ test-fast *args: setup
 test-v2 *args:
     @sh tests/vm/run.sh "$@"
 
+# every clause of the runtime-spec from outside, over asyncrt-oci or OCI_RUNTIME=crun (tests/conformance)
+[group('judge')]
+conformance *args: setup
+    @{{ python }} -m pytest tests/conformance "$@"
+
+# runc's own integration tests, over asyncrt-oci or RUNTIME=runc (see the head of tests/foreign/runc.sh)
+[group('judge')]
+suite-runc *args: setup
+    @sh tests/foreign/runc.sh "$@"
+
+# crun's own tests, over asyncrt-oci or RUNTIME=crun (see the head of tests/foreign/crun.sh)
+[group('judge')]
+suite-crun *args: setup
+    @sh tests/foreign/crun.sh "$@"
+
 # what CI runs
 [group('judge')]
 ci:

@@ -2,7 +2,7 @@
 # Makes .venv with the project in it, or leaves it alone if it is fresh:   sh setup.sh [dev]
 #
 # "dev" adds the tools of the checks and tests. Fresh means: made for this folder, by this Python, for this
-# pyproject.toml. The demo and the tests start here; both work on a machine that has only Python, pip and venv.
+# pyproject.toml and the C sources. The demo and the tests start here; both work on a machine that has only Python, pip and venv.
 #   ASYNCRT_PYTHON   the interpreter to make it with (default: the first of python3, python3.13 ... that will do)
 set -eu
 extra=${1:-}
@@ -44,7 +44,7 @@ PY
 exec 9<pyproject.toml
 flock 9
 
-wanted=$({ cat pyproject.toml; printf '%s\n' "$PWD" "$identity"; } | sha256sum | cut -d ' ' -f 1)
+wanted=$({ cat pyproject.toml shimd/*/*.[ch]; printf '%s\n' "$PWD" "$identity"; } | sha256sum | cut -d ' ' -f 1)
 stamp=.venv/stamp${extra:+-$extra}
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0

@@ -8,25 +8,64 @@ that one adds nothing to it. `code` is what a command line returns for it: 125 t
 program cannot be executed, 127 it was not found (docker's and the shell's convention).
 """
 
-from __future__ import annotations
-
 import os
-from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RUNTIME_FAILED = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
 
-class Trouble(NamedTuple):
-    """A failure in one line: "DEED SUBJECT: CAUSE (HINT)"."""
+class Trouble(tuple[str, str, str, str, int, int]):
+    """A failure in one line: "DEED SUBJECT: CAUSE (HINT)".
 
-    deed: str
-    subject: str
-    cause: str
-    hint: str = ""
-    errno: int = 0
-    code: int = RUNTIME_FAILED
+    A named tuple made by hand: `typing` and `collections` cost a short command more than the rest of its imports.
+    """
+
+    __slots__ = ()
+    _fields = ("deed", "subject", "cause", "hint", "errno", "code")
+
+    def __new__(
+        cls, deed: str, subject: str, cause: str, hint: str = "", errno: int = 0, code: int = RUNTIME_FAILED
+    ) -> "Trouble":
+        return tuple.__new__(cls, (deed, subject, cause, hint, errno, code))
+
+    @property
+    def deed(self) -> str:
+        return self[0]
+
+    @property
+    def subject(self) -> str:
+        return self[1]
+
+    @property
+    def cause(self) -> str:
+        return self[2]
+
+    @property
+    def hint(self) -> str:
+        return self[3]
+
+    @property
+    def errno(self) -> int:
+        return self[4]
+
+    @property
+    def code(self) -> int:
+        return self[5]
+
+    def _replace(self, **changes: str | int) -> "Trouble":
+        fields: dict[str, Any] = dict(zip(self._fields, self, strict=True))
+        return Trouble(**{**fields, **changes})
+
+    def __repr__(self) -> str:
+        return f"Trouble{tuple(self)!r}"
+
+    def __getnewargs__(self) -> tuple[str, str, str, str, int, int]:
+        return (*self,)  # copy and pickle make it by __new__
 
     def __str__(self) -> str:
         line = f"{self.deed} {self.subject}: {self.cause}" if self.subject else f"{self.deed}: {self.cause}"

@@ -44,7 +44,8 @@ def connect(places: Places, timeout: float | None = None) -> Client:
             raise Unavailable(_DEED, _SUBJECT, cause, f"see {places.log}")
         # The daemon that won the lock may still be on its way to listen(); or it failed, and its reason went to
         # another command: then we hear it from one of our own.
-        if winner and not _alive(winner):
+        # So do we where it did not say who it is (it had the lock, and had not written its pid yet).
+        if not winner or not _alive(winner):
             winner = start(places, deadline)
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
@@ -88,11 +89,13 @@ def environment() -> dict[str, str]:
 
 
 def _alive(pid: int) -> bool:
+    """A zombie is not: where nobody reaps (a container without an init), it would be taken for alive for ever."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+            state = file.read().rpartition(b")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return True
+    return state not in (b"Z", b"X")
 
 
 def start(places: Places, deadline: float) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from asyncrt.cli import security
 from asyncrt.cli.env import variables
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.errors import BadRequest
@@ -30,6 +31,7 @@ FLAGS = (
     Flag("entrypoint", "", "PROGRAM", "run this, with COMMAND as its arguments"),
     Flag("cap-add", "", "CAP", "give a capability, or ALL"),
     Flag("cap-drop", "", "CAP", "take one away, or ALL"),
+    Flag("security-opt", "", "OPT", "seccomp=FILE, seccomp=unconfined, no-new-privileges"),
 )
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -61,6 +63,7 @@ def options(words: Words) -> Options:
         entrypoint=(entrypoint,) if entrypoint else (),
         cap_add=_filled(words, "cap-add"),
         cap_drop=_filled(words, "cap-drop"),
+        **security.options(words.all("security-opt")),
         stdin=words.on("interactive"),
         auto_remove=words.on("rm"),
     )

@@ -14,9 +14,8 @@ from shimd.spec.config import Mount, Namespace
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WORKDIR = "/"
 
-# Docker's fourteen without CAP_MKNOD. On cgroup v1 the parent's device rules deny what a new node could open
-# (supervisor/cgroups.py), but on v2 nothing does until the runtime issue brings its eBPF rules: there
-# `mknod /dev/x b 8 0` would be the machine's disk. `--cap-add MKNOD` is the user's word.
+# Docker's fourteen. CAP_MKNOD is among them because the parent's device rules deny the opening of what a new node could
+# be (supervisor/cgroups.py): `mknod /tmp/x b 8 0` works, and reading the machine's disk by it does not.
 CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -29,6 +28,7 @@ CAPABILITIES = (
     "CAP_NET_BIND_SERVICE",
     "CAP_NET_RAW",
     "CAP_SYS_CHROOT",
+    "CAP_MKNOD",
     "CAP_AUDIT_WRITE",
     "CAP_SETFCAP",
 )

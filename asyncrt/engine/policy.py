@@ -2,7 +2,7 @@
 
 The config is a template for all containers of one request: their hostname (where none was asked for),
 cgroup, root mounts and environment of their own are added at spawn. Default confinement is Docker's
-(engine/defaults.py) but for its seccomp profile and CAP_MKNOD, which come with the runtime issue.
+(engine/defaults.py, engine/system_calls.py).
 
     config = config_for(options, parse(options.image), root, state)
 
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asyncrt.engine import capabilities, defaults, limits, users, volumes
+from asyncrt.engine import capabilities, defaults, limits, seccomp, users, volumes
 from asyncrt.errors import BadRequest
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.snapshots.sources import Source, hidden_paths
@@ -43,6 +43,7 @@ def config_for(options: Options, source: Source, root: Path, state: Path) -> Con
             resources=limits.resources(options),
             masked_paths=(*defaults.masked_paths(), *hidden_paths(source, root, state)),
             readonly_paths=defaults.READONLY_PATHS,
+            seccomp=seccomp.profile(options.seccomp, capabilities.names(options.cap_add, options.cap_drop)),
         ),
     )
 
@@ -56,6 +57,7 @@ def _process(options: Options, source: Source) -> Process:
         env=_environment((defaults.PATH, f"HOME={identity.home}"), options.env),
         user=_user(identity),
         capabilities=capabilities.sets(held, identity.uid),
+        no_new_privileges=options.no_new_privileges,
     )
 
 

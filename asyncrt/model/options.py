@@ -17,7 +17,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """The wish. memory in bytes, cpus in cores, 0 or -1 meaning no limit; `entrypoint` replaces the image's.
 
     `image` is `host:` or `rootfs:/absolute/path`. `env` holds NAME=VALUE. `user` is UID, NAME, UID:GID or
-    NAME:GROUP, resolved in the image's files. `stdin` keeps a pipe to the container's stdin. `auto_remove` removes
+    NAME:GROUP, resolved in the image's files. `seccomp` is a profile's JSON text, or `unconfined`; empty
+    is the engine's own. `stdin` keeps a pipe to the container's stdin. `auto_remove` removes
     the container once it ended.
     """
 
@@ -37,6 +38,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     entrypoint: tuple[str, ...] = ()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
+    seccomp: str = ""
+    no_new_privileges: bool = False
     stdin: bool = False
     auto_remove: bool = False
 

@@ -26,7 +26,7 @@ import shimd
 from asyncrt.errors import StartFailed, Unavailable
 from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.promise import Promise
-from shimd.linux import processes
+from shimd.linux import executables, processes
 from shimd.spec.config import Config
 from shimd.spec.decode import encode
 from shimd.wire.channel import close_all
@@ -64,7 +64,8 @@ class ZygoteProcess:
         log = os.open(state / "shims.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         # From 10 on: a dup2 must not hit a descriptor that is still to be duplicated.
-        given = (null, log, his_control, his_tickets, his_spawns)
+        interpreter = executables.sealed(sys.executable)
+        given = (null, log, his_control, his_tickets, his_spawns, interpreter)
         sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in given]
         targets = ((0, 0), (0, 1), (1, 2), (2, 3), (3, 4), (4, 5))
         actions = [(os.POSIX_SPAWN_DUP2, sources[place], number) for place, number in targets]
@@ -72,11 +73,13 @@ class ZygoteProcess:
         arguments = [sys.executable, "-I", "-S", "-c", _BOOT.format(paths=paths), "zygote", "3", "4", "5"]
         arguments += [str(state), *map(str, keep)]
         try:
-            self.pid = os.posix_spawn(sys.executable, arguments, {"LC_ALL": "C.UTF-8"}, file_actions=actions)
+            # Not by its path: what runs in the zygote is what /proc/PID/exe of a container's first moment leads to.
+            program = f"/proc/self/fd/{sources[-1]}"
+            self.pid = os.posix_spawn(program, arguments, {"LC_ALL": "C.UTF-8"}, file_actions=actions)
         finally:
             his_control.close()
             his_spawns.close()
-            for fd in (his_tickets, log, null, *sources):
+            for fd in (his_tickets, log, null, interpreter, *sources):
                 os.close(fd)
         self.control = control
         self.spawns = spawns

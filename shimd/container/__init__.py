@@ -5,6 +5,8 @@
     plan        config.json compiled to an ordered list of operations
     mounts, devices, namespaces, identity, cgroups
                 the operations, small values with describe() and execute(), undo() for those done outside
+    seccomp, scheduling, labels, netdevices, resctrl
+                more of them: what a process is, beyond its user and its limits
     launch      the executor: outside steps, clone3, init's steps, exec; the sync socket between them
     entering    one more process in a running container
 

@@ -1,23 +1,46 @@
-"""Operations on cgroups: made and limited by the shim, entered by init.
+"""Operations on cgroups: made and limited by the shim, entered by init. Which limit is which file: limits.py.
 
-A container enters the hierarchies that give it isolation, accounting or protection (BASE), and others when a limit
-asks for them; each one costs a mkdir, an entry and a rmdir per container.
+A container of the engine enters the hierarchies that give it isolation, accounting or protection (BASE), and others
+when a limit asks for them; each one costs a mkdir, an entry and a rmdir per container. Its parent exists, hands its
+controllers on, and has device rules (asyncrt/supervisor/cgroups.py), so that it needs none of its own.
+
+A container that stands alone (a runtime's command) takes a path out of its config. It enters every hierarchy, so that
+a later update finds its cgroup in each of them, makes the cgroups above (they stay: somebody else may use them by
+then), and always has device rules.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple
 
+from shimd.container.limits import RESOURCES, Setting, settings
 from shimd.container.making import Making, OutsideOperation
 from shimd.errors import RuntimeTrouble, Trouble
-from shimd.linux import cgroups
+from shimd.linux import bpf, cgroups, device_rules
 from shimd.linux.cgroups import Hierarchy
-from shimd.spec.resources import Resources
+from shimd.spec.config import Config
+from shimd.spec.linux import systemd_path
+from shimd.spec.resources import DeviceRule, Resources
 
 # cpu: fair shares between containers; cpuacct and memory: the exit record; devices: its rules are inherited from the
 # parent; freezer: pause; pids: fork bombs are counted. cpuset and blkio do nothing without a limit.
 BASE = frozenset(("cpu", "cpuacct", "memory", "devices", "freezer", "pids"))
+
+
+def place(cgroups_path: str, id: str) -> str:
+    """The cgroup of a config's `cgroupsPath`, below each hierarchy's mount point; without one it is /ID.
+
+    A relative path begins at the mount point too: the same path is the same place, whoever asks (config-linux.md,
+    "Cgroups Path"). RuntimeTrouble for systemd's `slice:prefix:name`: it names a unit, not a directory.
+    """
+    if systemd_path(cgroups_path) is not None:
+        problem = f'"{cgroups_path}" names a unit of systemd, and there is no systemd driver'
+        hint = "give a path such as /parent/name, or tell the engine to use the cgroupfs driver"
+        raise RuntimeTrouble(Trouble("plan", "$.linux.cgroupsPath", problem, hint))
+    words = [word for word in cgroups_path.split("/") if word not in ("", ".")]
+    return "/" + "/".join(words or [id])
 
 
 class CreateCgroup(NamedTuple):
@@ -32,21 +55,63 @@ class CreateCgroup(NamedTuple):
         directory = self.hierarchy.mount + making.cgroup
         os.mkdir(directory, 0o755)
         try:
-            self._hold(directory, making)
+            _hold(self.hierarchy, directory, making)
         except OSError:
             cgroups.remove(directory)
             raise
 
-    def _hold(self, directory: str, making: Making) -> None:
-        if self.hierarchy.version == 2:
-            making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            return
-        if "cpuset" in self.hierarchy.controllers:
-            cgroups.inherit_cpuset(os.path.dirname(directory), directory)
-        making.task_fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
+    def undo(self, making: Making) -> None:
+        cgroups.remove(self.hierarchy.mount + making.cgroup)
+
+
+class TakeCgroup(NamedTuple):
+    """As CreateCgroup, at a path that somebody else chose: cgroups above are made, an empty one of that name is taken.
+
+    One in which something lives, or that is frozen, is refused, as runc does since 1.2 (1.1 warned, and crun shares
+    it): limits and signals would reach whoever lives there. On v2 the cgroups above hand on what controllers they can;
+    one with processes of its own cannot (the no-internal-process rule), and a limit that needs its controllers then
+    fails by its name.
+    """
+
+    hierarchy: Hierarchy
+
+    def describe(self) -> tuple[str, str]:
+        return "create cgroup", f"in {self.hierarchy.mount}"
+
+    def execute(self, making: Making) -> None:
+        directory = self.hierarchy.mount + making.cgroup
+        above = os.path.dirname(making.cgroup)
+        cgroups.make_parent(self.hierarchy, above, must_delegate=False)
+        try:
+            os.mkdir(directory, 0o755)
+        except FileExistsError:
+            _refuse_inhabited(self.hierarchy, directory)
+        try:
+            _hold(self.hierarchy, directory, making)
+        except OSError:
+            cgroups.remove(directory)
+            raise
 
     def undo(self, making: Making) -> None:
         cgroups.remove(self.hierarchy.mount + making.cgroup)
+
+
+def _refuse_inhabited(hierarchy: Hierarchy, directory: str) -> None:
+    members = cgroups.all_processes(directory)
+    if members:  # in the words that runc's callers look for
+        cause = f"container's cgroup is not empty: {len(members)} process(es) found, such as {members[0]}"
+        raise OSError(errno.EBUSY, cause)
+    if cgroups.is_frozen(hierarchy, directory):
+        raise OSError(errno.EBUSY, "container's cgroup unexpectedly frozen")
+
+
+def _hold(hierarchy: Hierarchy, directory: str, making: Making) -> None:
+    if hierarchy.version == 2:
+        making.cgroup_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return
+    if "cpuset" in hierarchy.controllers:
+        cgroups.inherit_cpuset(os.path.dirname(directory), directory)
+    making.task_fds.append(os.open(f"{directory}/tasks", os.O_WRONLY | os.O_CLOEXEC))
 
 
 class WriteCgroup(NamedTuple):
@@ -60,10 +125,65 @@ class WriteCgroup(NamedTuple):
         return "set limit", f"{self.file}={self.value}"
 
     def execute(self, making: Making) -> None:
-        cgroups.write(self.mount + making.cgroup, self.file, self.value)
+        try:
+            cgroups.write(self.mount + making.cgroup, self.file, self.value)
+        except FileNotFoundError:
+            raise _no_such_file(self.file) from None
 
     def undo(self, making: Making) -> None:
         """The limit goes with its cgroup."""
+
+
+class WriteKept(NamedTuple):
+    """Write one limit of those that some kernels take and forget, and see that it is kept."""
+
+    mount: str
+    file: str
+    value: str
+
+    def describe(self) -> tuple[str, str]:
+        return "set limit", f"{self.file}={self.value}"
+
+    def execute(self, making: Making) -> None:
+        directory = self.mount + making.cgroup
+        WriteCgroup(self.mount, self.file, self.value).execute(making)
+        if cgroups.read_number(directory, self.file) > int(self.value):  # it is rounded down to pages
+            raise OSError(errno.EOPNOTSUPP, "this kernel takes the number and limits nothing")
+
+    def undo(self, making: Making) -> None:
+        """The limit goes with its cgroup."""
+
+
+class WriteFirst(NamedTuple):
+    """Write one limit to the first of its files that the kernel has: (file, value) each."""
+
+    mount: str
+    choices: tuple[tuple[str, str], ...]
+    optional: bool
+    """Is it fine if there is none?"""
+
+    def describe(self) -> tuple[str, str]:
+        return "set limit", " or ".join(f"{file}={value}" for file, value in self.choices)
+
+    def execute(self, making: Making) -> None:
+        directory = self.mount + making.cgroup
+        for file, value in self.choices:
+            try:
+                cgroups.write(directory, file, value)
+                return
+            except FileNotFoundError:
+                continue
+        if not self.optional:
+            raise _no_such_file(self.choices[0][0])
+
+    def undo(self, making: Making) -> None:
+        """The limit goes with its cgroup."""
+
+
+def _no_such_file(file: str) -> OSError:
+    controller = file.partition(".")[0]
+    reason = "this kernel lacks it, or the cgroup above does not hand on the controller (processes live in it?)"
+    return OSError(errno.ENOENT, f"the {controller} controller has no such file here: {reason}")
 
 
 class MissingController(NamedTuple):
@@ -82,6 +202,68 @@ class MissingController(NamedTuple):
         """Nothing was done."""
 
 
+class LimitDevices(NamedTuple):
+    """v2: have this program decide about device nodes (shimd/linux/bpf.py)."""
+
+    mount: str
+    program: bytes
+    rules: int
+
+    def describe(self) -> tuple[str, str]:
+        return "limit devices", f"by {self.rules} rules in a BPF program"
+
+    def execute(self, making: Making) -> None:
+        directory = os.open(self.mount + making.cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            bpf.install(directory, self.program)
+        finally:
+            os.close(directory)
+
+    def undo(self, making: Making) -> None:
+        """The program goes with its cgroup."""
+
+
+class HandOverCgroup(NamedTuple):
+    """v2: give the cgroup to the container's user, who may then make cgroups below it (cgroups(7), "Delegation")."""
+
+    mount: str
+    owner: int
+
+    def describe(self) -> tuple[str, str]:
+        return "give cgroup", f"to user {self.owner}"
+
+    def execute(self, making: Making) -> None:
+        directory = self.mount + making.cgroup
+        os.chown(directory, self.owner, -1)
+        for name in cgroups.delegated_files():
+            try:
+                os.chown(f"{directory}/{name}", self.owner, -1)
+            except FileNotFoundError:
+                continue  # its controller is not here
+
+    def undo(self, making: Making) -> None:
+        """It goes as it is."""
+
+
+def owner_of(config: Config) -> int:
+    """The machine's uid whose the container's cgroup becomes; -1: nobody's but root's.
+
+    config-linux.md, "Cgroup ownership": if it has a cgroup namespace of its own and its cgroup file system is
+    writable, the uid that process.user.uid stands for.
+    """
+    new = any(entry.type == "cgroup" and not entry.path for entry in config.linux.namespaces)
+    writable = any(mount.type in ("cgroup", "cgroup2") and "ro" not in mount.options for mount in config.mounts)
+    if not new or not writable or config.process is None:
+        return -1
+    uid = config.process.user.uid
+    if config.linux.namespace("user") is None:
+        return uid or -1  # root's it is already
+    for mapping in config.linux.uid_mappings:
+        if mapping.container_id <= uid < mapping.container_id + mapping.size:
+            return mapping.host_id + uid - mapping.container_id
+    return -1
+
+
 class EnterCgroups(NamedTuple):
     """init, v1: enter each cgroup (v2: it was born inside)."""
 
@@ -93,89 +275,74 @@ class EnterCgroups(NamedTuple):
             os.write(fd, b"0")
 
 
-def limits(resources: Resources, version: int) -> list[tuple[str, str, str, str]]:
-    """(name for people, controller, file, value) for every limit that is set (config-linux.md, "Control groups")."""
-    memory, cpu, pids = resources.memory, resources.cpu, resources.pids
-    rows: list[tuple[str, str, str, str]] = []
-    if version == 1:
-        if memory.limit is not None:
-            rows.append(("memory.limit", "memory", "memory.limit_in_bytes", str(memory.limit)))
-        if memory.swap is not None:  # v1 counts memory and swap together, as the spec does
-            rows.append(("memory.swap", "memory", "memory.memsw.limit_in_bytes", str(memory.swap)))
-        if memory.reservation is not None:
-            rows.append(("memory.reservation", "memory", "memory.soft_limit_in_bytes", str(memory.reservation)))
-        if cpu.shares is not None:
-            rows.append(("cpu.shares", "cpu", "cpu.shares", str(cpu.shares)))
-        if cpu.period is not None:
-            rows.append(("cpu.period", "cpu", "cpu.cfs_period_us", str(cpu.period)))
-        if cpu.quota is not None:
-            rows.append(("cpu.quota", "cpu", "cpu.cfs_quota_us", str(cpu.quota)))
-    else:
-        if memory.limit is not None:
-            rows.append(("memory.limit", "memory", "memory.max", _most(memory.limit)))
-        if memory.swap is not None:
-            if memory.swap >= 0 and memory.limit is None:
-                raise RuntimeTrouble(
-                    Trouble("plan", "$.linux.resources.memory.swap", "it counts memory too, and memory has no limit")
-                )
-            swap = memory.swap - memory.limit if memory.swap >= 0 and memory.limit is not None else -1
-            rows.append(("memory.swap", "memory", "memory.swap.max", _most(swap)))
-        if memory.reservation is not None:
-            rows.append(("memory.reservation", "memory", "memory.low", str(memory.reservation)))
-        if cpu.shares is not None:  # 2..262144 onto 1..10000, as the spec's conversion has it
-            weight = 1 + (max(2, min(262144, cpu.shares)) - 2) * 9999 // 262142
-            rows.append(("cpu.shares", "cpu", "cpu.weight", str(weight)))
-        if cpu.quota is not None or cpu.period is not None:
-            quota = _most(cpu.quota if cpu.quota is not None else -1)
-            rows.append(("cpu.quota", "cpu", "cpu.max", f"{quota} {cpu.period or 100000}"))
-    if cpu.cpus:
-        rows.append(("cpu.cpus", "cpuset", "cpuset.cpus", cpu.cpus))
-    if cpu.mems:
-        rows.append(("cpu.mems", "cpuset", "cpuset.mems", cpu.mems))
-    if pids.limit is not None:
-        rows.append(("pids.limit", "pids", "pids.max", _most(pids.limit)))
-    return rows
-
-
-def _most(value: int) -> str:
-    return "max" if value < 0 else str(value)
-
-
-def compile_cgroups(resources: Resources, trees: list[Hierarchy]) -> list[OutsideOperation]:
-    """The outside steps: a cgroup per hierarchy that is needed, then its limits."""
+def compile_cgroups(
+    resources: Resources, trees: list[Hierarchy], standalone: bool = False, owner: int = -1
+) -> list[OutsideOperation]:
+    """The outside steps: a cgroup per hierarchy that is needed, its limits, its device rules, on v2 its owner."""
     version = trees[0].version if trees else 1
-    wanted = limits(resources, version)
-    asked = {controller for _, controller, _, _ in wanted}
-    used = [tree for tree in trees if tree.version == 2 or (BASE | asked) & set(tree.controllers)]
-    steps: list[OutsideOperation] = [CreateCgroup(tree) for tree in used]
-    mount_of = {controller: tree.mount for tree in used for controller in tree.controllers}
-    for name, controller, file, value in wanted:
-        mount = mount_of.get(controller)
-        steps.append(WriteCgroup(mount, file, value) if mount else MissingController(name, controller))
+    wanted = settings(resources, version)
+    rules = rules_of(resources, standalone)
+    asked = {setting.controller for setting in wanted} | ({"devices"} if rules else set())
+    used = [tree for tree in trees if standalone or tree.version == 2 or (BASE | asked) & set(tree.controllers)]
+    steps: list[OutsideOperation] = [TakeCgroup(tree) if standalone else CreateCgroup(tree) for tree in used]
+    steps += limit_steps(wanted, used)
+    steps += device_steps(rules, used)
+    if version == 2 and owner >= 0:
+        steps.append(HandOverCgroup(used[0].mount, owner))
     return steps
 
 
-class Usage(NamedTuple):
-    """What the cgroups say when all is over; -1 where they do not. ns and bytes."""
-
-    cpu_ns: int
-    memory_peak: int
-    oom_kills: int
-
-
-def usage(trees: list[Hierarchy], cgroup: str) -> Usage:
-    """Read before the cgroups are removed: afterwards nobody knows."""
+def limit_steps(wanted: list[Setting], trees: list[Hierarchy]) -> list[OutsideOperation]:
+    """The writes; a controller that is not there becomes the step that says so."""
+    mount_of = {controller: tree.mount for tree in trees for controller in tree.controllers}
     if trees and trees[0].version == 2:
-        directory = trees[0].mount + cgroup
-        cpu_us = cgroups.read_number(directory, "cpu.stat", "usage_usec")
-        return Usage(
-            cpu_us * 1000 if cpu_us >= 0 else -1,
-            cgroups.read_number(directory, "memory.peak"),
-            cgroups.read_number(directory, "memory.events", "oom_kill"),
-        )
-    mounts = {controller: tree.mount + cgroup for tree in trees for controller in tree.controllers}
-    return Usage(
-        cgroups.read_number(mounts.get("cpuacct", ""), "cpuacct.usage"),
-        cgroups.read_number(mounts.get("memory", ""), "memory.max_usage_in_bytes"),
-        cgroups.read_number(mounts.get("memory", ""), "memory.oom_control", "oom_kill"),
-    )
+        mount_of["cgroup"] = trees[0].mount  # its core files are no controller's
+    steps: list[OutsideOperation] = []
+    for setting in wanted:
+        mount = mount_of.get(setting.controller)
+        if mount is None:
+            if not setting.optional:
+                steps.append(MissingController(setting.name, setting.controller))
+        elif setting.optional or len(setting.choices) > 1:
+            steps.append(WriteFirst(mount, setting.choices, setting.optional))
+        else:
+            write = WriteCgroup if setting.kept else WriteKept
+            steps.append(write(mount, *setting.choices[0]))
+    return steps
+
+
+def rules_of(resources: Resources, standalone: bool) -> list[device_rules.Rule]:
+    """The device rules that a config asks for; none: the cgroup has its parent's.
+
+    As runc has it, a list begins with nothing allowed, and what every container may open is allowed behind it
+    (device_rules.DEFAULT), unless the list allows everything but some: it would take back what was denied. A
+    container that stands alone has those also where nothing was asked for.
+    """
+    if not resources.devices and not standalone:
+        return []
+    rules = [_rule(rule) for rule in resources.devices]
+    if device_rules.allows_by_default(rules):
+        return rules
+    return [*rules, *device_rules.DEFAULT]
+
+
+def _rule(rule: DeviceRule) -> device_rules.Rule:
+    kind = {"": "a", "u": "c"}.get(rule.type, rule.type)
+    major, minor = (device_rules.ANY if number is None else number for number in (rule.major, rule.minor))
+    return device_rules.Rule(rule.allow, kind, major, minor, rule.access or device_rules.EVERY_ACCESS)
+
+
+def device_steps(rules: list[device_rules.Rule], trees: list[Hierarchy]) -> list[OutsideOperation]:
+    """v1: writes to two files; v2: a program. RuntimeTrouble for a list that v1 cannot keep."""
+    if not rules:
+        return []
+    if trees and trees[0].version == 2:
+        return [LimitDevices(trees[0].mount, device_rules.program(rules), len(rules))]
+    mounts = [tree.mount for tree in trees if "devices" in tree.controllers]
+    if not mounts:
+        return [MissingController("devices", "devices")]
+    try:
+        return [WriteCgroup(mounts[0], file, text) for file, text in device_rules.writes(rules)]
+    except device_rules.Unrepresentable as error:
+        hint = "give the rules that it shall have in the end"
+        raise RuntimeTrouble(Trouble("plan", f"{RESOURCES}.devices", str(error), hint)) from None

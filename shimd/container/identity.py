@@ -9,11 +9,13 @@ import errno
 import os
 import resource
 import stat
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from shimd.container import labels, scheduling
 from shimd.container.making import Making, Operation
 from shimd.errors import NOT_EXECUTABLE, NOT_FOUND, RuntimeTrouble, Trouble
-from shimd.linux import identity, processes
+from shimd.linux import executables, identity, processes, procfs
 from shimd.spec.config import Process
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,11 +32,7 @@ class SetOomScore(NamedTuple):
         return "set", f"oom_score_adj to {self.value}"
 
     def execute(self, making: Making) -> None:
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, str(self.value).encode())
-        finally:
-            os.close(fd)
+        procfs.write("self/oom_score_adj", str(self.value))
 
 
 class JoinKeyring(NamedTuple):
@@ -64,7 +62,13 @@ class SetRlimit(NamedTuple):
 
     def execute(self, making: Making) -> None:
         values = [-1 if value == INFINITY else value for value in (self.soft, self.hard)]
-        processes.prlimit(getattr(resource, self.type), *values)
+        processes.prlimit(self.number, *values)
+
+    @property
+    def number(self) -> int:
+        """RLIMIT_* as setrlimit(2) wants it."""
+        found: int = getattr(resource, self.type)
+        return found
 
 
 class NoNewPrivileges(NamedTuple):
@@ -154,18 +158,36 @@ class Exec(NamedTuple):
         return "run", self.args[0]
 
     def execute(self, making: Making) -> None:
-        environment = dict(entry.split("=", 1) for entry in (*self.env, *making.env) if "=" in entry)
+        self.guard(making)
+        self.run(making)
+
+    def environment(self, making: Making) -> dict[str, str]:
+        return dict(entry.split("=", 1) for entry in (*self.env, *making.env) if "=" in entry)
+
+    def candidates(self, environment: Mapping[str, str]) -> list[str]:
+        """Where the program may be; what has a slash is a path, all else is looked for on the container's PATH."""
         program = self.args[0]
         if not program:
             raise RuntimeTrouble(Trouble("run", '""', "the command is empty", code=NOT_FOUND))
         if "/" in program:
-            candidates = [program]
-        else:
-            candidates = [
-                f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")
-            ]
+            return [program]
+        return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
+
+    def guard(self, making: Making) -> None:
+        """Refuse to run ourselves (CVE-2019-5736). Before a filter is loaded: it opens files."""
+        if executables.OWN is None:
+            return
+        for candidate in self.candidates(self.environment(making)):
+            if executables.is_own(candidate):
+                cause = "it leads to the runtime itself"
+                raise RuntimeTrouble(_refusal(self.args[0], errno.EACCES, cause, NOT_EXECUTABLE))
+
+    def run(self, making: Making) -> None:
+        """execve(2), and no other system call until it failed."""
+        environment = self.environment(making)
+        program = self.args[0]
         refused: OSError | None = None
-        for candidate in candidates:
+        for candidate in self.candidates(environment):
             try:
                 os.execve(candidate, self.args, environment)
             except (FileNotFoundError, NotADirectoryError):
@@ -180,18 +202,27 @@ class Exec(NamedTuple):
         raise RuntimeTrouble(Trouble("run", program, "no such file or directory", where, 2, NOT_FOUND))
 
 
+def candidates(program: str, environment: Mapping[str, str]) -> list[str]:
+    """Where a program may lie: its own path, or each directory of the container's PATH."""
+    if "/" in program:
+        return [program]
+    return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
+
+
 def _refusal(program: str, number: int, cause: str, code: int) -> Trouble:
     return Trouble("run", program, cause, errno=number, code=code)
 
 
 def early_steps(process: Process) -> list[Operation]:
     """What a process sets through the machine's /proc, before its root changes."""
-    return [] if process.oom_score_adj is None else [SetOomScore(process.oom_score_adj)]
+    score: list[Operation] = [] if process.oom_score_adj is None else [SetOomScore(process.oom_score_adj)]
+    return score + labels.early_steps(process)
 
 
-def late_steps(process: Process, possible: int) -> list[Operation]:
-    """From inside the root to exec; `possible` as in Become."""
+def late_steps(process: Process, possible: int, common: Sequence[Operation] = ()) -> list[Operation]:
+    """From inside the root to exec; `possible` as in Become, `common` are steps of every process of the container."""
     steps: list[Operation] = [SetRlimit(limit.type, limit.soft, limit.hard) for limit in process.rlimits]
+    steps += [*common, *scheduling.own_steps(process)]
     if process.no_new_privileges:
         steps.append(NoNewPrivileges())
     if process.cwd != "/":

@@ -16,6 +16,7 @@ The sync socket tells the three ends apart: Ready then EOF (it runs), Refused, a
 from __future__ import annotations
 
 import os
+import select
 import stat
 from _socket import socket
 from collections.abc import Sequence
@@ -32,12 +33,24 @@ from shimd.wire.messages import Go, Ready, Refused
 SIGPIPE = 13
 
 
+SET_UP_SECONDS = 60.0  # from clone3 to exec; a mount that hangs (a dead network file system) ends here
+DEATH_SECONDS = 5.0  # for a killed init to end
+
+
 class Born(NamedTuple):
     """A process that is on its way to exec; the caller owns the fds."""
 
     pid: int
     pidfd: int
     sync: socket
+
+
+class Running(NamedTuple):
+    """A process that runs the user's program, and the times of its phases up to there."""
+
+    pid: int
+    pidfd: int
+    timeline: list[tuple[str, int]]
 
 
 def perform(steps: Sequence[Operation], making: Making) -> None:
@@ -95,12 +108,32 @@ def bear(plan: Plan, making: Making, stdio: Sequence[int], flags: int = 0) -> Bo
             Trouble("clone", f"init of {making.id[:12]}", (error.strerror or "").lower(), errno=error.errno or 0)
         ) from error
     if pid == 0:
+        channel.close_all((ours.detach(), *making.parents_fds))  # or their end would not be noticed here
         _run_init(plan, making, stdio, theirs)
     theirs.close()
     born = Born(pid, pidfd, ours)
     if plan.kinds & processes.CLONE_NEWUSER:
         _map_ids(plan, born, stdio)
     return born
+
+
+def too_slow(id: str) -> RuntimeTrouble:
+    return RuntimeTrouble(Trouble("set up", id[:12], f"it took longer than {SET_UP_SECONDS:.0f} s"))
+
+
+def killed(id: str) -> RuntimeTrouble:
+    return RuntimeTrouble(Trouble("set up", id[:12], "init was killed while it was set up", code=128 + 9))
+
+
+def bury(pidfd: int) -> None:
+    """Kill init and wait until it is dead, so that its cgroups can go; its parent reaps it."""
+    try:
+        processes.pidfd_send_signal(pidfd, 9)
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(DEATH_SECONDS * 1000)
 
 
 def _map_ids(plan: Plan, born: Born, stdio: Sequence[int]) -> None:
@@ -154,6 +187,7 @@ def _run_init(plan: Plan, making: Making, stdio: Sequence[int], sync: socket) ->
         os.setsid()
         os.umask(0)
         making.clock_shift = making.init_clock_shift
+        making.sync = sync
         processes.prctl(processes.PR_SET_DUMPABLE, 0)
         take_stdio(stdio)
         if plan.kinds & processes.CLONE_NEWUSER and channel.receive(sync) is None:

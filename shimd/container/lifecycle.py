@@ -4,8 +4,6 @@
 this table (`python -m shimd.container.lifecycle`), and a test fails when it is stale.
 """
 
-from __future__ import annotations
-
 from shimd.errors import RuntimeTrouble, Trouble
 
 CREATING = "creating"

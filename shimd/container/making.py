@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from _socket import socket
 from typing import Protocol
 
 from shimd.wire.messages import RootMount
@@ -54,14 +55,21 @@ class Making:
         "anchors",
         "cgroup",
         "cgroup_fd",
+        "cgroups_below",
         "clock_shift",
+        "console_fd",
         "env",
         "hostname",
         "id",
         "init_clock_shift",
+        "kept_fds",
         "namespace_fds",
+        "parents_fds",
         "root",
         "root_fd",
+        "start_fds",
+        "state",
+        "sync",
         "task_fds",
         "timeline",
         "trees",
@@ -98,6 +106,20 @@ class Making:
         """By how many ns this process's CLOCK_MONOTONIC is ahead of the machine's (time_namespaces(7))."""
         self.init_clock_shift = 0
         """And init's."""
+        self.sync: socket | None = None
+        """init: its line to whoever bears it."""
+        self.parents_fds: tuple[int, ...] = ()
+        """What init closes at birth: a lock must not outlive the one who took it."""
+        self.state: dict[str, object] = {}
+        """The state that hooks read, as a document; who runs one fills in status and pid."""
+        self.start_fds = (-1, -1)
+        """Without a shim: the fifos `start` and `outcome` (waiting.Await)."""
+        self.console_fd = -1
+        """A stream socket that takes the console's master."""
+        self.kept_fds = 0
+        """How many fds from 3 on the program inherits."""
+        self.cgroups_below: dict[str, str] = {}
+        """By a hierarchy's mount: the path below the container's cgroup that an exec enters."""
 
     def stamp(self, phase: str) -> None:
         """`phase` ends now."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from shimd.container import labels, options, sources
 from shimd.container import mounts as steps
-from shimd.container import options, sources
 from shimd.container.making import Operation, OutsideOperation
 from shimd.container.options import MountOptions
 from shimd.container.tmpfs import MountTmpfs, SealTmpfs
@@ -64,6 +64,7 @@ def _entries(config: Config) -> Iterator[Mount]:
     spaces = config.linux
     refused = spaces.namespace("user") is not None and spaces.namespace("network") is None
     for mount in config.mounts:
+        mount = labels.labelled(mount, spaces.mount_label)
         if refused and mount.type == "sysfs":
             below = tuple(f"r{option}" if option in options.ATTRIBUTES else option for option in mount.options)
             mount = mount._replace(type="bind", source="/sys", options=("rbind", *below))

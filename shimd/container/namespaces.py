@@ -237,7 +237,12 @@ class WriteSysctl(NamedTuple):
         return "set sysctl", f"{self.key}={self.value}"
 
     def execute(self, making: Making) -> None:
-        _write("/proc/sys/" + sysctl_file(self.key), self.value)
+        _write(sysctl_path(self.key), self.value)
+
+
+def sysctl_path(key: str) -> str:
+    """Where the machine's procfs has a sysctl."""
+    return "/proc/sys/" + sysctl_file(key)
 
 
 def _write(path: str, text: str) -> None:

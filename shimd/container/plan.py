@@ -12,7 +12,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from shimd.container import cgroups, devices, identity, mounting, namespaces, rootfs
+from shimd.container import (
+    cgroups,
+    devices,
+    identity,
+    labels,
+    mounting,
+    namespaces,
+    netdevices,
+    resctrl,
+    rootfs,
+    scheduling,
+    seccomp,
+)
 from shimd.container import mounts as mount_steps
 from shimd.container.making import Operation, OutsideOperation
 from shimd.container.namespaces import FLAGS
@@ -23,7 +35,6 @@ from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config
 from shimd.spec.linux import sysctl_file
 from shimd.spec.linux_rules import namespace_of_sysctl
-from shimd.spec.resources import Network, Resources
 
 
 class Plan(NamedTuple):
@@ -49,6 +60,9 @@ class Plan(NamedTuple):
     """Does the container's stdin stay open for an attach? (Else it is the null device.)"""
     chroot: bool = False
     """Is its root a directory in mounts of others? (Else the root of its own mount namespace.)"""
+    common: tuple[Operation, ...] = ()
+    """Steps of every process of the container, execs too."""
+    filter: seccomp.Filter = seccomp.NO_FILTER
 
     def describe(self) -> list[str]:
         """One line per step, for `plan` and the tests."""
@@ -59,29 +73,38 @@ class Plan(NamedTuple):
         return lines
 
 
-def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> Plan:
-    """The plan of a validated config. RuntimeTrouble for what this engine does not do yet."""
+def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, standalone: bool = False) -> Plan:
+    """The plan of a validated config. RuntimeTrouble for what this engine does not do yet.
+
+    `standalone`: its cgroup has no parent that the engine prepared (cgroups.py says what differs).
+    """
     if config.process is None or not config.process.args:
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
     _refuse_unbuilt(config)
     outside, flags, namespace_steps = _namespaces(config)
-    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies)
-    used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, cgroups.CreateCgroup))
+    cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone, cgroups.owner_of(config))
+    made = (cgroups.CreateCgroup, cgroups.TakeCgroup)
+    used = tuple(step.hierarchy for step in cgroup_steps if isinstance(step, made))
+    common = scheduling.common_steps(config.linux)
+    filter = seccomp.compile_filter(config.linux.seccomp, config.oci_version, config.annotations)
+    groups = resctrl.compile_groups(config.linux.intel_rdt)
     birth: list[Operation] = [cgroups.EnterCgroups()] if used and used[0].version == 1 else []
+    birth += [*groups.enter, *filter.early]
     # In a user namespace procfs lets only the machine's root set the score of a process that is not dumpable.
     birth += identity.early_steps(config.process)
     birth += namespace_steps
     possible = 0 if config.linux.namespace("user") else kernel_identity.bounding()
     new_user = bool(flags & processes.CLONE_NEWUSER)
+    late = identity.late_steps(config.process, possible, common)
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
-        outside=(*rootfs.outside(config), *mounting.outside(config), *outside, *cgroup_steps),
+        outside=(*rootfs.outside(config), *mounting.outside(config), *outside, *cgroup_steps, *groups.outside),
         clone_flags=flags,
         uid_map=mounting.id_map(config.linux.uid_mappings, "uid_map") if new_user else "",
         gid_map=mounting.id_map(config.linux.gid_mappings, "gid_map") if new_user else "",
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
-        process=(identity.JoinKeyring(), *identity.late_steps(config.process, possible)),
+        process=(identity.JoinKeyring(), *filter.placed(late, config.process.no_new_privileges)),
         possible=possible,
         hierarchies=used,
         own_pids=bool(flags & processes.CLONE_NEWPID),
@@ -89,6 +112,8 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool) -> P
         child_kinds=kinds & namespaces.FOR_CHILDREN,
         stdin=stdin,
         chroot=rootfs.is_borrowed(config),
+        common=common,
+        filter=filter,
     )
 
 
@@ -97,43 +122,11 @@ def _refuse_unbuilt(config: Config) -> None:
     process = config.process
     asked = {
         "$.process.terminal": process and process.terminal,
-        "$.process.apparmorProfile": process and process.apparmor_profile,
-        "$.process.selinuxLabel": process and process.selinux_label,
-        "$.process.scheduler": process and process.scheduler,
-        "$.process.ioPriority": process and process.io_priority,
-        "$.linux.seccomp": config.linux.seccomp,
-        "$.linux.intelRdt": config.linux.intel_rdt,
-        "$.linux.memoryPolicy": config.linux.memory_policy,
-        "$.linux.netDevices": config.linux.net_devices,
-        "$.linux.personality": config.linux.personality,
-        "$.linux.mountLabel": config.linux.mount_label,
         "$.hooks": any(config.hooks),
-        **_unbuilt_resources(config.linux.resources),
     }
     for path, value in asked.items():
         if value:
             raise RuntimeTrouble(Trouble("plan", path, "not built yet", "leave it out"))
-
-
-def _unbuilt_resources(resources: Resources) -> dict[str, object]:
-    """Limits by path that no operation keeps yet; 0 is a wish as well, where None is none."""
-    memory, cpu = resources.memory, resources.cpu
-    return {
-        "$.linux.resources.devices": resources.devices,
-        "$.linux.resources.unified": resources.unified,
-        "$.linux.resources.memory.kernel": memory.kernel is not None,
-        "$.linux.resources.memory.kernelTCP": memory.kernel_tcp is not None,
-        "$.linux.resources.memory.swappiness": memory.swappiness is not None,
-        "$.linux.resources.memory.disableOOMKiller": memory.disable_oom_killer,
-        "$.linux.resources.cpu.burst": cpu.burst is not None,
-        "$.linux.resources.cpu.realtimeRuntime": cpu.realtime_runtime is not None,
-        "$.linux.resources.cpu.realtimePeriod": cpu.realtime_period is not None,
-        "$.linux.resources.cpu.idle": cpu.idle is not None,
-        "$.linux.resources.blockIO": any(resources.block_io),  # a weight of 0 is engines' word for unset
-        "$.linux.resources.hugepageLimits": resources.hugepage_limits,
-        "$.linux.resources.network": resources.network != Network(),
-        "$.linux.resources.rdma": resources.rdma,
-    }
 
 
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:
@@ -159,6 +152,10 @@ def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Opera
         birth.append(namespaces.UnshareCgroup())
     if "network" in new:
         birth.append(namespaces.LoopbackUp())
+    if config.linux.net_devices:
+        wishes = netdevices.wishes(config.linux)
+        outside.append(netdevices.OfferDevices(wishes))
+        birth.append(netdevices.TakeDevices(wishes))
     if "uts" in new:
         birth.append(namespaces.SetHostname(config.hostname))
     elif config.hostname:
@@ -178,6 +175,8 @@ def _changed_namespaces(config: Config) -> set[str]:
 def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
     strangers = config.linux.namespace("user") is not None
     steps: list[Operation] = rootfs.first(config)
+    if config.linux.mount_label:
+        steps.append(labels.CheckMountLabel(config.linux.mount_label))
     steps += mounting.inside(config, hierarchies)
     bound = mounting.brings_devices(config)
     steps.append(devices.DefaultDevices(bound))

@@ -214,3 +214,20 @@ class PivotRoot(NamedTuple):
         mounts.pivot_root(".", ".")
         mounts.umount2(".", mounts.MNT_DETACH)
         os.chdir("/")
+
+
+class MoveRoot(NamedTuple):
+    """The way without pivot_root(2), which a root on the kernel's first ramfs refuses (--no-pivot).
+
+    The old root stays in the mount table below the new one, out of reach of a path but not of a process that may
+    mount: weaker, and for such machines alone.
+    """
+
+    def describe(self) -> tuple[str, str]:
+        return "move to /", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        os.fchdir(making.root_fd)
+        mounts.mount(".", "/", "", mounts.MS_MOVE)
+        os.chroot(".")
+        os.chdir("/")

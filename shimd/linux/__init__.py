@@ -11,4 +11,10 @@ OSError(errno, text, subject). Everything is bound at import, so that nothing is
     paths         openat2: resolution that cannot leave a root
     cgroups       hierarchies of v1 and v2: create, enter, read, remove
     netdevice     the loopback link
+    rtnetlink     links and addresses: move, set up
+    scheduling    policies, I/O priorities, memory nodes
+    seccomp       libseccomp as a compiler, seccomp(2) as the loader
+    filters       what a filter's program decides, and the shortest that does so
+    procfs        the machine's own /proc, and proof that it is
+    executables   the program that runs here, out of a container's reach
 """

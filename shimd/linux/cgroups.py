@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import time
 from typing import NamedTuple
 
 MOUNTINFO = "/proc/self/mountinfo"
-V1_CONTROLLERS = frozenset(
-    ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "blkio", "hugetlb", "net_cls", "net_prio")
-)
+# fmt: off
+V1_CONTROLLERS = frozenset((
+    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "pids", "blkio", "hugetlb", "net_cls", "net_prio",
+    "rdma",
+))
+# fmt: on
 BUSY_SECONDS = 2.0  # how long a dying member may keep its cgroup busy
 
 
@@ -57,6 +61,18 @@ def read(directory: str, name: str) -> str:
         os.close(fd)
 
 
+def read_whole(directory: str, name: str) -> str:
+    """A cgroup file's text where it may be long: one read gives a page or so of a list's lines."""
+    fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    parts: list[bytes] = []
+    try:
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    finally:
+        os.close(fd)
+    return b"".join(parts).decode()
+
+
 def write(directory: str, name: str, value: str) -> None:
     """Write a cgroup file; the error's filename says which."""
     path = f"{directory}/{name}"
@@ -67,6 +83,14 @@ def write(directory: str, name: str, value: str) -> None:
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(fd)
+
+
+def names(directory: str) -> list[str]:
+    """The files of a cgroup; [] if it is gone."""
+    try:
+        return os.listdir(directory) if directory else []
+    except FileNotFoundError:
+        return []
 
 
 def read_number(directory: str, name: str, key: str = "") -> int:
@@ -84,24 +108,33 @@ def read_number(directory: str, name: str, key: str = "") -> int:
     return -1
 
 
-def make_parent(hierarchy: Hierarchy, path: str) -> None:
-    """Make a cgroup that will hold cgroups (and no process), usable for its controllers. Safe to repeat."""
+def make_parent(hierarchy: Hierarchy, path: str, must_delegate: bool = True) -> None:
+    """Make a cgroup that will hold cgroups (and no process), usable for its controllers. Safe to repeat.
+
+    OSError(EBUSY) if processes live in it, on v2: it can hand on no controller then. Without `must_delegate` that is
+    fine, and so are threaded cgroups: whoever then looks for a controller's files finds none.
+    """
     directory = hierarchy.mount
+    tolerated = _NOT_HERE if must_delegate else (*_NOT_HERE, errno.EBUSY)
     if hierarchy.version == 2:
-        _delegate(directory, hierarchy.controllers)
-    for name in path.strip("/").split("/"):
+        _delegate(directory, hierarchy.controllers, tolerated)
+    for name in filter(None, path.split("/")):
         above, directory = directory, f"{directory}/{name}"
         try:
             os.mkdir(directory, 0o755)
         except FileExistsError:
             pass
         if hierarchy.version == 2:
-            _delegate(directory, hierarchy.controllers)
+            _delegate(directory, hierarchy.controllers, tolerated)
         if "cpuset" in hierarchy.controllers and hierarchy.version == 1:
             inherit_cpuset(above, directory)
 
 
-def _delegate(directory: str, controllers: tuple[str, ...]) -> None:
+# Of a write to cgroup.subtree_control: the cgroup is threaded, has not got the controller, or may not hand it on.
+_NOT_HERE = (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
+
+
+def _delegate(directory: str, controllers: tuple[str, ...], tolerated: tuple[int, ...]) -> None:
     """Let a v2 cgroup hand its controllers to its children (the root and cgroups without processes may)."""
     have = read(directory, "cgroup.subtree_control").split()
     for name in controllers:
@@ -109,7 +142,7 @@ def _delegate(directory: str, controllers: tuple[str, ...]) -> None:
             try:
                 write(directory, "cgroup.subtree_control", f"+{name}")
             except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL):
+                if error.errno not in tolerated:
                     raise  # EBUSY: processes live in it (the no-internal-process rule)
 
 
@@ -121,11 +154,78 @@ def inherit_cpuset(above: str, directory: str) -> None:
 
 
 def processes(directory: str) -> list[int]:
-    """The pids in a cgroup itself, as this pid namespace sees them; [] if it is gone."""
+    """The pids in a cgroup itself, as this pid namespace sees them; [] if it is gone.
+
+    Of a threaded cgroup of v2 they are its threads': its processes are told further up alone (EOPNOTSUPP).
+    """
     try:
-        return [int(word) for word in read(directory, "cgroup.procs").split() if word != "0"]
-    except FileNotFoundError:
+        try:
+            text = read_whole(directory, "cgroup.procs")
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            text = read_whole(directory, "cgroup.threads")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):  # ENODEV: it went between open and read
+            raise
         return []
+    return [int(word) for word in text.split() if word != "0"]
+
+
+def all_processes(directory: str) -> list[int]:
+    """The pids in a cgroup and in those below it."""
+    found = processes(directory)
+    for name in _children(directory):
+        found += all_processes(f"{directory}/{name}")
+    return found
+
+
+def is_frozen(hierarchy: Hierarchy, directory: str) -> bool:
+    """Was this cgroup told to freeze? (One above it may be frozen as well: that shows in cgroup.events of v2.)"""
+    if hierarchy.version == 2:
+        return read_number(directory, "cgroup.freeze") == 1
+    if "freezer" not in hierarchy.controllers:
+        return False
+    return read(directory, "freezer.state").strip() != "THAWED"
+
+
+def own_path(pid: int) -> str:
+    """The v2 cgroup of a process as this cgroup namespace sees it. FileNotFoundError: it ended."""
+    with open(f"/proc/{pid}/cgroup") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n").removesuffix(" (deleted)")
+    raise FileNotFoundError(errno.ENOENT, "it is in no cgroup of v2", f"/proc/{pid}/cgroup")
+
+
+def delegated_files() -> list[str]:
+    """The files that go to the new owner of a v2 cgroup, as this kernel lists them (since Linux 4.14)."""
+    try:
+        with open("/sys/kernel/cgroup/delegate") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+
+
+def oom_notice(hierarchy: Hierarchy, directory: str) -> tuple[int, int]:
+    """(fd, poll(2) events) by which the kernel tells that memory ran out; how often, the files say.
+
+    v1: an eventfd (memory.txt, "OOM Control"), which is told when the cgroup goes as well. v2: memory.events, which is
+    told of all that it counts, and told anew only after it was read from its beginning. The caller closes the fd.
+    """
+    if hierarchy.version == 2:
+        return os.open(f"{directory}/memory.events", os.O_RDONLY | os.O_CLOEXEC), select.POLLPRI
+    notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            write(directory, "cgroup.event_control", f"{notice} {control}")
+        finally:
+            os.close(control)
+    except OSError:
+        os.close(notice)
+        raise
+    return notice, select.POLLIN
 
 
 def kill(hierarchy: Hierarchy, directory: str) -> None:

@@ -31,7 +31,7 @@ CAPABILITIES = (
 )
 # fmt: on
 NUMBER_OF = {f"CAP_{name}": number for number, name in enumerate(CAPABILITIES)}
-_VERSION_3 = 0x20080522
+VERSION_3 = 0x20080522  # of struct __user_cap_header_struct
 
 _capset = syscall("capset", POINTER, POINTER)
 
@@ -70,7 +70,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
     for shift in (0, 32):
         words += [(bits >> shift) & 0xFFFFFFFF for bits in (effective, permitted, inheritable)]
     data = (ctypes.c_uint32 * 6)(*words)
-    header = _Header(_VERSION_3, 0)
+    header = _Header(VERSION_3, 0)
     check(_capset(ctypes.byref(header), ctypes.byref(data)), "capabilities")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +23,10 @@ SIZE = ctypes.c_size_t
 
 # Only the calls that glibc does not wrap and whose number differs between machines; all since Linux 5.1 agree.
 _OLD_NUMBERS = {
-    "x86_64": {"pivot_root": 155, "capset": 126, "capget": 125, "keyctl": 250, "mknodat": 259},
-    "aarch64": {"pivot_root": 41, "capset": 91, "capget": 90, "keyctl": 219, "mknodat": 33},
+    "x86_64": {"pivot_root": 155, "capset": 126, "capget": 125, "keyctl": 250, "mknodat": 259, "bpf": 321}
+    | {"seccomp": 317, "sched_setattr": 314, "ioprio_set": 251, "set_mempolicy": 238},
+    "aarch64": {"pivot_root": 41, "capset": 91, "capget": 90, "keyctl": 219, "mknodat": 33, "bpf": 280}
+    | {"seccomp": 277, "sched_setattr": 274, "ioprio_set": 30, "set_mempolicy": 237},
 }
 _NEW_NUMBERS = {
     "pidfd_send_signal": 424,
@@ -41,7 +42,7 @@ _NEW_NUMBERS = {
     "openat2": 437,
     "mount_setattr": 442,
 }
-_NUMBERS = _NEW_NUMBERS | _OLD_NUMBERS.get(platform.machine(), {})
+_NUMBERS = _NEW_NUMBERS | _OLD_NUMBERS.get(os.uname().machine, {})
 
 
 def function(name: str, *arguments: Any) -> Callable[..., int]:

@@ -51,7 +51,7 @@ class Executions:
         """Begin an exec; its outcome goes to the peer. The stdio fds are closed here."""
         try:
             if len(stdio) != 3:
-                raise RuntimeTrouble(Trouble("exec", id, f"3 fds are needed, {len(stdio)} came"))
+                raise RuntimeTrouble(Trouble("exec", id[:12], f"3 fds are needed, {len(stdio)} came"))
             process = load_process(document)
             if not self.adopting:
                 try:
@@ -62,7 +62,7 @@ class Executions:
                 self.adopting = True
             born = entering.enter(self.plan, self.cgroup, init, process, stdio, id)
         except SpecError as error:
-            self.peer.send(ExecFailed(id, Trouble("exec", id, str(error))))
+            self.peer.send(ExecFailed(id, Trouble("exec", id[:12], str(error))))
             return
         except RuntimeTrouble as error:
             self.peer.send(ExecFailed(id, error.trouble))
@@ -100,7 +100,7 @@ class Executions:
             ended = record.of_status(status, cpu_seconds, execution.started_ns)
             self.peer.send(ExecEnded(execution.id, ended))
         else:
-            gone = Trouble("exec", execution.id, "it was killed while it was set up", code=128 + 9)
+            gone = Trouble("exec", execution.id[:12], "it was killed while it was set up", code=128 + 9)
             self.peer.send(ExecFailed(execution.id, execution.trouble or gone))
         return True
 
@@ -110,7 +110,7 @@ class Executions:
             if execution.id == id:
                 processes.pidfd_send_signal(execution.born.pidfd, signal)
                 return
-        raise RuntimeTrouble(Trouble("kill exec", id, "it is not running", code=NOT_FOUND))
+        raise RuntimeTrouble(Trouble("kill exec", id[:12], "it is not running", code=NOT_FOUND))
 
     def ids(self) -> list[str]:
         return [execution.id for execution in self.by_pid.values()]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from shimd.container.cgroups import usage
 from shimd.container.plan import Plan
+from shimd.container.stats import usage
 from shimd.linux import cgroups
 from shimd.wire.messages import ExitRecord, pack_record
 

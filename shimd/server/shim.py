@@ -1,6 +1,6 @@
 """The shim: one per container, its init's parent, holder of its stdio, log and exit status.
 
-It forks a midwife, takes over what she delivers, and blocks in poll. When init ended and both streams
+It brings its container into the world (delivery), and blocks in poll. When init ended and both streams
 are drained, the record goes to disk and then to the supervisor, the cgroups go, and so does the shim. It needs no
 supervisor for any of this. The walk: docs/walks/run.md.
 """
@@ -18,9 +18,11 @@ from typing import NoReturn
 from shimd.container import launch, lifecycle
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
+from shimd.container.starting import HAPPENED, OVER, REFUSED, Birth, Starter
 from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import processes, signals
-from shimd.server import midwife, record
+from shimd.server import record
+from shimd.server.delivery import deliver, socket_path
 from shimd.server.execs import Executions
 from shimd.server.loop import Loop
 from shimd.server.peer import Peer, close_unused
@@ -29,7 +31,6 @@ from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
     Attach,
-    Delivered,
     Done,
     Ended,
     Exec,
@@ -39,6 +40,7 @@ from shimd.wire.messages import (
     Query,
     Refusal,
     Release,
+    Spawn,
     Standing,
 )
 
@@ -73,25 +75,25 @@ class Shim:
         "timeline",
     )
 
-    def __init__(self, plan: Plan, told: Delivered, fds: list[int], socket_path: str) -> None:
+    def __init__(self, plan: Plan, spawn: Spawn, line: int, birth: Birth, socket_path: str) -> None:
         self.plan = plan
-        self.id = told.id
-        self.cgroup = told.cgroup
-        self.directory = told.directory
-        self.timeline = told.timeline
-        self.pid = told.pid
+        self.id = spawn.id
+        self.cgroup = spawn.cgroup
+        self.directory = spawn.directory
         self.socket_path = socket_path
+        self.timeline = birth.timeline
+        self.pid = birth.pid
+        self.pidfd = birth.pidfd
         self.loop = Loop()
-        line, listener, self.pidfd, stdout, stderr = fds[:5]
-        self.peer = Peer(self.loop, channel.from_fd(line), channel.from_fd(listener), self.on_message)
+        self.peer = Peer(self.loop, channel.from_fd(line), channel.from_fd(birth.listener), self.on_message)
         self.streams = [
-            Stream(self.loop, number, fd, told.directory, self.maybe_finish)
-            for number, fd in ((1, stdout), (2, stderr))
+            Stream(self.loop, number, fd, self.directory, self.maybe_finish)
+            for number, fd in ((1, birth.stdout), (2, birth.stderr))
         ]
-        self.stdin = Stdin(self.loop, fds[5]) if plan.stdin else None
+        self.stdin = Stdin(self.loop, birth.stdin) if birth.stdin >= 0 else None
         self.execs: Executions | None = None
         self.state = lifecycle.RUNNING
-        self.started_ns = told.started_ns
+        self.started_ns = birth.started_ns
         self.record: ExitRecord | None = None
         self.recorded = False
         self.announced = False
@@ -288,15 +290,6 @@ class Shim:
         )
 
 
-def reap_all() -> None:
-    """Wait for the midwife and a dying init, which would else be left to pid 1."""
-    try:
-        while True:
-            os.wait()
-    except ChildProcessError:
-        return
-
-
 def idle(fds: list[int]) -> None:
     """Wait until something happens for the first time: a shim that nobody spoke to has built nothing yet.
 
@@ -308,29 +301,49 @@ def idle(fds: list[int]) -> None:
     poll.poll()
 
 
-def main(plans: Mapping[str, Plan], handover: socket, shims: int, children: int, midwife_pid: int) -> NoReturn:
-    """A shim from its fork on: wait for the midwife (pid `midwife_pid`), then hold what she delivered.
+def main(
+    spawns: socket, shims: int, plans: Mapping[str, Plan], anchors: Anchors, starter: Starter | None, children: int
+) -> NoReturn:
+    """A shim from its fork on: take a Spawn, start it, hold what runs then.
 
     Whatever goes wrong in here, the container does not outlive it unheld.
     """
     pidfd = -1
     try:
-        received = channel.receive(handover)
-        if received is None:  # the midwife told the supervisor why there is nothing to hold
-            reap_all()
+        outcome = REFUSED
+        if starter is not None:
+            outcome = starter.start(spawns.fileno())
+            received: tuple[Message, list[int]] | None = starter.packet() if outcome != OVER else None
+        else:
+            received = channel.receive(spawns)
+        if received is None:
+            os._exit(0)  # the supervisor is gone, and with it whatever it wanted
+        spawn, fds = received
+        assert isinstance(spawn, Spawn)
+        plan = plans.get(spawn.template)
+        if plan is None:
+            # Whoever reads first gets a Spawn: this one is of a plan compiled after we were forked. It goes back, and
+            # the supervisor sends it again, with a ticket for a younger shim.
+            channel.send(spawns, spawn, fds)
             os._exit(0)
-        told, fds = received
-        assert isinstance(told, Delivered)
-        pidfd = fds[2]
-        handover.close()
-        processes.set_name(f"shim:{told.id[:10]}")
-        plan = plans[told.template]
-        if not plan.own_pids:  # else orphans go to the container's own init
-            processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
-        os.waitpid(midwife_pid, 0)
-        if plan.own_pids:  # else orphans come here to be reaped, and none of these fds tells
-            idle(fds[:5])
-        Shim(plan, told, fds, midwife.socket_path(shims, told.id)).run(children)
+        spawns.close()
+        path = socket_path(shims, spawn.id)
+        if outcome == HAPPENED and starter is not None:
+            birth = starter.birth(spawn)
+            pidfd = birth.pidfd
+            for fd in fds[1:]:
+                os.close(fd)
+        else:
+            if not plan.own_pids:  # else orphans go to the container's own init
+                processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
+            delivered = deliver(spawn, fds, path, plan, anchors)
+            if delivered is None:
+                os._exit(0)
+            birth = delivered
+            pidfd = birth.pidfd
+            if plan.own_pids:  # else orphans come here to be reaped, and none of these fds tells
+                idle([fds[0], birth.listener, pidfd, birth.stdout, birth.stderr])
+        Shim(plan, spawn, fds[0], birth, path).run(children)
     except BaseException:  # noqa: BLE001 # whatever it is, the container must not outlive it
         sys.excepthook(*sys.exc_info())
         if pidfd >= 0:

@@ -18,9 +18,11 @@ import msgpack
 
 from shimd.container.making import Anchors
 from shimd.container.plan import Plan, compile_plan
+from shimd.container.scripting import compile_script
+from shimd.container.starting import Starter
 from shimd.errors import RuntimeTrouble, Trouble
-from shimd.linux import cgroups, mounts, processes, signals
-from shimd.server import midwife, shim
+from shimd.linux import cgroups, mounts, processes, script, signals
+from shimd.server import shim
 from shimd.spec.errors import SpecError
 from shimd.spec.validate import load
 from shimd.wire import channel
@@ -57,6 +59,7 @@ class Zygote:
         for path in (anchors, self.anchors.root, self.anchors.lower, self.anchors.empty, f"{state}/shims"):
             os.makedirs(path, 0o700, exist_ok=True)
         self.shims = os.open(f"{state}/shims", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.starter = Starter(self.shims) if script.usable() else None
         processes.unshare(processes.CLONE_NEWNS)
         mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=mounts.MS_PRIVATE, recursive=True)
         prune_mounts([*KEPT, state, *keep], [tree.mount for tree in self.hierarchies])
@@ -66,22 +69,13 @@ class Zygote:
     def serve(self) -> None:
         """Until the supervisor is gone."""
         channel.send(self.control, Hello(VERSION, os.getpid()))
-        poll = select.poll()
-        control, tickets = self.control.fileno(), self.tickets
-        poll.register(control, select.POLLIN)
-        poll.register(tickets, select.POLLIN)
-        poll.register(self.children, select.POLLIN)
+        wait = script.nursery if script.usable() else nursery
         while True:
-            for fd, _ in poll.poll():
-                if fd == self.children:
-                    reap(self.children)
-                elif fd == tickets:
-                    if not os.read(tickets, 1):
-                        return
-                    if os.fork() == 0:
-                        self.become_shim()
-                elif not self.hear():
-                    return
+            event = wait(self.tickets, self.children, self.control.fileno())
+            if event == script.CHILD:
+                self.become_shim()
+            if event == script.OVER or not self.hear():
+                return
 
     def hear(self) -> bool:
         """One message on the control socket; False at its end."""
@@ -93,6 +87,8 @@ class Zygote:
             self.template(message.key, fds)
         elif isinstance(message, Forget):
             self.plans.pop(message.key, None)
+            if self.starter is not None:
+                self.starter.drop(message.key)
         channel.close_all(fds)
         return True
 
@@ -107,22 +103,38 @@ class Zygote:
             self.refuse(key, error.trouble)
         else:
             self.plans[key] = plan
+            scripted = compile_script(plan, self.anchors)
+            if scripted is not None and self.starter is not None:
+                self.starter.add(key, scripted)
             channel.send(self.control, TemplateReady(key))
 
     def refuse(self, key: str, trouble: Trouble) -> None:
         channel.send(self.control, TemplateRefused(key, trouble))
 
     def become_shim(self) -> NoReturn:
-        """In the child: fork the midwife, let go of the zygote's fds, and be a shim."""
-        ours, hers = channel.pair()
-        midwife_pid = os.fork()
-        if midwife_pid == 0:
-            midwife.main(self.spawns, self.shims, self.plans, self.anchors, hers)
-        for end in (self.control, self.spawns, hers):
-            end.close()
+        """In the child: let go of the zygote's fds, and be a shim."""
+        self.control.close()
         os.close(self.tickets)
         os.setsid()
-        shim.main(self.plans, ours, self.shims, self.children, midwife_pid)
+        shim.main(self.spawns, self.shims, self.plans, self.anchors, self.starter, self.children)
+
+
+def nursery(tickets: int, children: int, control: int) -> int:
+    """The reference of script.nursery."""
+    poll = select.poll()
+    for fd in (tickets, children, control):
+        poll.register(fd, select.POLLIN)
+    while True:
+        ready = [fd for fd, _ in poll.poll()]
+        if children in ready:
+            reap(children)
+        if tickets in ready:
+            if not os.read(tickets, 1):
+                return script.OVER
+            if os.fork() == 0:
+                return script.CHILD
+        if control in ready:
+            return script.CONTROL
 
 
 def reap(children: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from shimd.spec.decode import key_step
 from shimd.spec.errors import Finding
 from shimd.spec.lists import is_cpu_list
-from shimd.spec.resources import Resources
+from shimd.spec.resources import UNSET_SWAPPINESS, Resources
 
 ResourceRule = Callable[[Resources, str], Iterator[Finding]]
 
@@ -22,7 +22,7 @@ def device_rules_are_complete(resources: Resources, at: str) -> Iterator[Finding
         if set(rule.access) - set("rwm"):
             yield Finding(f"{here}.access", f"expected letters of rwm, got {rule.access!a:.40}")
         for name, number in (("major", rule.major), ("minor", rule.minor)):
-            if number is not None and number < -1:
+            if number is not None and not -1 <= number < 1 << 32:
                 yield Finding(f"{here}.{name}", f"expected a device number, got {number}", "-1 is any")
 
 
@@ -44,7 +44,7 @@ def memory_limits_agree(resources: Resources, at: str) -> Iterator[Finding]:
         yield Finding(f"{at}.memory.swap", problem, "swap is the sum of memory and swap")
     if memory.limit == -1 and memory.swap and memory.swap > 0:
         yield Finding(f"{at}.memory.swap", "limits memory and swap, while memory has no limit")
-    if memory.swappiness is not None and memory.swappiness > 100:
+    if memory.swappiness is not None and 100 < memory.swappiness != UNSET_SWAPPINESS:
         yield Finding(f"{at}.memory.swappiness", f"expected 0 to 100, got {memory.swappiness}")
 
 
@@ -101,10 +101,13 @@ def rdma_entries_limit_something(resources: Resources, at: str) -> Iterator[Find
 
 
 def unified_keys_are_file_names(resources: Resources, at: str) -> Iterator[Finding]:
-    """config-linux.md, "Unified": keys are files of the container's own cgroup, not of another one."""
+    """config-linux.md, "Unified": keys are files of the container's own cgroup, not of another one, and limit it."""
     for name in resources.unified:
+        here = f"{at}.unified{key_step(name)}"
         if "/" in name or "." not in name.strip("."):
-            yield Finding(f"{at}.unified{key_step(name)}", "is no file of a cgroup", "as in memory.high")
+            yield Finding(here, "is no file of a cgroup", "as in memory.high")
+        if name in ("cgroup.procs", "cgroup.threads", "cgroup.kill"):
+            yield Finding(here, "moves or kills processes, and limits nothing")
 
 
 RESOURCE_RULES: tuple[ResourceRule, ...] = (

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from shimd.spec.scalars import NO_STRINGS, Int64, StringMap, Uint16, Uint32, Uint64
 
+UNSET_SWAPPINESS = (1 << 64) - 1
+"""-1, as engines write it whose swappiness is signed: runc takes it as not asked for."""
+
 
 class DeviceRule(NamedTuple):
     """Allowed Device list: one entry, applied in order; ``a`` is every type, None every number.
@@ -27,7 +30,7 @@ class Memory(NamedTuple):
     """Memory: bytes, -1 for no limit. ``swap`` counts memory and swap together, as cgroup v1 does.
 
     ``kernel``, ``kernel_tcp``, ``swappiness``, ``disable_oom_killer`` and ``use_hierarchy`` exist on
-    cgroup v1 only; ``swappiness`` is 0 to 100.
+    cgroup v1 only; ``swappiness`` is 0 to 100 (or UNSET_SWAPPINESS).
     """
 
     limit: Int64 | None = None
@@ -60,7 +63,7 @@ class Cpu(NamedTuple):
 
 
 class Pids(NamedTuple):
-    """PIDs: how many tasks, -1 for no limit. To the kernel 0 is a limit as well: no fork at all."""
+    """PIDs: how many tasks, -1 for no limit; 0 is the least that is possible."""
 
     limit: Int64 | None = None
 

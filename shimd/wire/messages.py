@@ -2,29 +2,44 @@
 
 A start:
 
-    supervisor            zygote                shim             midwife           init
-        | -- Template+memfd -> |                  |                 |                |
-        | <- TemplateReady --- |  (or TemplateRefused)              |                |
-        | -- a ticket -------> |                  |                 |                |
-        |                      | ---- fork -----> | ---- fork ----> |                |
-        | -- Spawn+fds ---------------------------------------------> |              |
-        | <- Spawn+fds (no such plan: forked before it was compiled) |              |
-        |                                         |                 | -- clone3 ---> |
-        |                                         |                 | <- Ready ----- |  or Refused; EOF after
-        |                                         |                 | <- EOF ------- |  Ready: it runs the program
-        | <-------------- Started or Failed ----------------------- |
-        |                                         | <- Delivered -- |   the midwife ends
+    supervisor            zygote                shim                             init
+        | -- Template+memfd -> |                  |                                |
+        | <- TemplateReady --- |  (or TemplateRefused)                             |
+        | -- a ticket -------> |                  |                                |
+        |                      | ---- fork -----> |                                |
+        | -- Spawn+fds -------------------------> |                                |
+        | <- Spawn+fds (no such plan: forked before it was compiled)               |
+        |                                         | -- clone3, by script --------> |
+        |                                         | <- EOF ----------------------- | it runs the program
+        | <-------------- Started or Failed ----- |
         | -- Kill, Attach+fds, Exec+fds --------> |
         | <- Done / Refusal (by seq) ------------ |
         | <- ExecStarted, ExecEnded ------------- |
         | <- Ended ------------------------------ |   once, after the record is on disk
         | -- Release ---------------------------> |   only when the container is removed
 
+What no script does, the reference executor does:
+
+    shim             midwife           init
+      | ---- fork ----> |                |
+      |                 | -- clone3 ---> |
+      |                 | <- Ready ----- |  or Refused; EOF after Ready: it runs the program
+      |                 | <- EOF ------- |
+      | <- Delivered -- |   or Refused; the midwife ends
+
 A re-adoption (the supervisor died; the shim listens on its path socket):
 
     supervisor                                  shim
         | -- connect, Query --------------------> |
         | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
+
+A create without a shim (asyncrt-oci; what follows goes through fifos, shimd/container/waiting.py):
+
+    command                                     init
+        | -- clone3 ----------------------------> |
+        | <- HooksDue --------------------------- |   only if the runtime has hooks to run
+        | -- Go --------------------------------> |
+        | <- Ready (or Refused) ----------------- |   and it waits for `start`
 
 A Spawn's rights, in this order: the shim's end of its socketpair, then one detached
 mount tree per name in `trees`. A message from an unknown version is refused as a whole (VERSION stands in Hello
@@ -215,18 +230,9 @@ class Standing(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """midwife: init `pid` runs the user's program; from here on it is yours.
+    """midwife: init `pid` runs the user's program; its pidfd comes along. `timeline` as in Started."""
 
-    The rights: the supervisor's line, the listener, init's pidfd, stdout, stderr and, where the plan keeps it, stdin,
-    all non-blocking. The other fields are Spawn's and Started's.
-    """
-
-    id: str
-    template: str
     pid: int
-    cgroup: str
-    directory: str
-    started_ns: int
     timeline: list[tuple[str, int]]
 
 
@@ -246,7 +252,11 @@ class Refused(NamedTuple):
 
 
 class Go(NamedTuple):
-    """shim: your uid and gid maps are written (user namespaces), or: exec now (start)."""
+    """shim: your uid and gid maps are written (user namespaces), or: the runtime's hooks went well."""
+
+
+class HooksDue(NamedTuple):
+    """init: mounts are made and the root is the old one still: the runtime's hooks are due, Go when they are done."""
 
 
 Message = (
@@ -274,6 +284,7 @@ Message = (
     | Ready
     | Refused
     | Go
+    | HooksDue
 )
 
 # Numbers are for ever: a shim outlives the supervisor's version. A new message gets the next one.
@@ -302,6 +313,7 @@ NUMBERS: dict[int, type[Message]] = {
     31: Refused,
     32: Go,
     33: Delivered,
+    34: HooksDue,
 }
 _NUMBER_OF = {kind: number for number, kind in NUMBERS.items()}
 # Which fields of which message are values of ours themselves: (position, type, is it a list of them).

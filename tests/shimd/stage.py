@@ -24,7 +24,7 @@ from typing import Any
 import msgpack
 
 from shimd.errors import Trouble
-from shimd.linux import cgroups
+from shimd.linux import cgroups, executables
 from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
@@ -192,7 +192,9 @@ class Container(Line):
 class Stage:
     """A zygote, its state, a cgroup of its own."""
 
-    def __init__(self, rootfs: Path, keep: Sequence[Path] = ()) -> None:
+    def __init__(self, rootfs: Path, keep: Sequence[Path] = (), sealed: bool = True) -> None:
+        self.sealed = sealed
+        """Does its zygote run from a read-only mount, as the supervisor starts it?"""
         number = next(_numbers)
         self.rootfs = rootfs
         self.base = Path(tempfile.mkdtemp(prefix=f"asyncrt-{os.getpid()}-stage-", dir="/tmp"))
@@ -215,14 +217,17 @@ class Stage:
         hers = [her_control.fileno(), her_tickets, her_spawns.fileno()]
         code = BOOT.format([str(PROJECT), PACKAGES])
         words = [*map(str, hers), str(self.state), *keep]
+        interpreter = executables.sealed(sys.executable)  # as the supervisor does
         with (self.base / "zygote.log").open("wb") as log:
             self.zygote = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", code, "zygote", *words],
+                executable=f"/proc/{os.getpid()}/fd/{interpreter}" if self.sealed else sys.executable,
                 pass_fds=hers,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+        os.close(interpreter)
         her_control.close()
         her_spawns.close()
         os.close(her_tickets)
@@ -345,9 +350,9 @@ class Stage:
 
 
 @contextlib.contextmanager
-def opened(rootfs: Path, keep: Sequence[Path] = ()) -> Iterator[Stage]:
+def opened(rootfs: Path, keep: Sequence[Path] = (), sealed: bool = True) -> Iterator[Stage]:
     """A stage for one test."""
-    made = Stage(rootfs, keep)
+    made = Stage(rootfs, keep, sealed)
     try:
         yield made
     finally:

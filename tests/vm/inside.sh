@@ -34,7 +34,8 @@ run() {
 
 # Three minutes of emulation: every limit, mount and namespace, then the command line, whose every start costs seconds.
 selection() {
-    run -q -m "root and not slow" tests/shimd/container tests/shimd/server/test_run.py tests/shimd/server/test_execs.py || return
+    run -q -m "root and not slow" tests/shimd/container tests/shimd/linux tests/shimd/server/test_run.py \
+        tests/shimd/server/test_execs.py tests/asyncrt/supervisor/test_cgroups.py || return
     sh tests/vm/smoke.sh
 }
 

@@ -54,6 +54,11 @@ done
 same 'an exec lives in the cgroup' 0::/ "$(asyncrt exec limited cat /proc/self/cgroup)"
 same 'and sees it as the root' 20 "$(asyncrt exec limited cat /sys/fs/cgroup/pids.max)"
 
+node='mknod /tmp/x b 8 0 && head -c 1 /tmp/x 2>&1; mknod /tmp/n c 1 3 && echo > /tmp/n && echo null'
+same 'a disk cannot be opened by a node of its own' \
+    'head: /tmp/x: Operation not permitted
+null' "$(asyncrt run --rm "$image" sh -c "$node")"
+
 code=$(asyncrt run --name greedy --memory 16m "$image" tail /dev/zero >/dev/null 2>&1 && echo 0 || echo $?)
 same 'out of memory' 137 "$code"
 kills=$(asyncrt inspect greedy | "$python" -c 'import json, sys; print(json.load(sys.stdin)[0]["exit"]["oom_kills"])')

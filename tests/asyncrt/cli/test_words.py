@@ -79,7 +79,8 @@ def test_options_from_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         *("--name", "web-1", "-e", "A=1", "-e", "OURS", "--env-file", str(file), "-w", "/x", "-u", "1:2"),
         *("-v", "/a:/b", "-v", "/c:/d:ro", "-m", "512m", "--cpus", "1.5", "--cpuset-cpus", "0-1"),
         *("--pids-limit", "100", "-h", "box", "--read-only", "--entrypoint", "/bin/sh", "--cap-add", "ALL"),
-        *("--cap-drop", "CHOWN", "-i", "--rm", "rootfs:/srv/x", "-c", "--rm"),
+        *("--cap-drop", "CHOWN", "--security-opt", "seccomp=unconfined", "--security-opt=no-new-privileges"),
+        *("-i", "--rm", "rootfs:/srv/x", "-c", "--rm"),
     )
     assert made == Options(
         image="rootfs:/srv/x",
@@ -98,6 +99,8 @@ def test_options_from_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         entrypoint=("/bin/sh",),
         cap_add=("ALL",),
         cap_drop=("CHOWN",),
+        seccomp="unconfined",
+        no_new_privileges=True,
         stdin=True,
         auto_remove=True,
     )
@@ -117,6 +120,12 @@ def test_options_from_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         ("--volume", "/data", '"/data" has another shape'),
         ("--volume", "/data:/x:rx", '"/data:/x:rx" has another shape'),
         ("--volume", "/data:/..", '"/data:/.." would hide the whole image'),
+        ("--security-opt", "seccomp", '"seccomp" is not known'),
+        ("--security-opt", "seccomp=", '"seccomp=" is not known'),
+        ("--security-opt", "no-new-privileges=maybe", '"no-new-privileges=maybe" is not known'),
+        ("--security-opt", "apparmor=x", "seccomp=FILE, seccomp=unconfined and no-new-privileges are known"),
+        ("--security-opt", "seccomp=/nonexistent", "no such file or directory"),
+        ("--security-opt", "seccomp=/dev/null", "it is empty"),
         ("--env", "", '"" has no name'),
         ("--env", "=x", '"=x" has no name'),
         ("--env-file", "/nonexistent", "no such file or directory"),

@@ -1,12 +1,14 @@
 """The process as it sees itself: user, capabilities, limits, cwd."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
 from shimd.linux import identity
 from tests.shimd.configs import CAPABILITIES, MOUNTS, config, process_of, shell
-from tests.shimd.line import read_all
+from tests.shimd.line import gone, read_all
 from tests.shimd.stage import Stage, StartFailed, TemplateFailed
 
 pytestmark = pytest.mark.root
@@ -175,3 +177,23 @@ def test_it_may_not_be_read_while_it_is_set_up(stage: Stage) -> None:
     """After exec it is an everyday process again: dumpable, so /proc/PID belongs to its user."""
     container = stage.start(config("sleep", "60", process={"user": {"uid": 1000, "gid": 1000}}))
     assert os.stat(f"/proc/{container.pid}/mem").st_uid == 1000
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_set_uid_program_and_the_parent_death_signal(stage: Stage, rootfs: Path, kept: bool) -> None:
+    """Its exec clears the signal, unless no_new_privs keeps it from gaining anything (docs/walks/shim-death.md)."""
+    if not (rootfs / "bin/busybox").exists():
+        pytest.skip("needs a static busybox: another program lacks its libraries there")
+    container = stage.prepare()
+    program = container.base / "upper/bin/sleep"
+    program.parent.mkdir()
+    shutil.copy(rootfs / "bin/busybox", program)
+    program.chmod(0o4755)
+    document = config("sleep", "60", process={"user": {"uid": 1000, "gid": 1000}, "noNewPrivileges": kept})
+    stage.spawn(container, stage.template(document))
+    os.kill(container.shim_pid, 9)
+    assert gone(container.shim_pid)
+    assert gone(container.pid, 10 if kept else 0.5) == kept
+    if not kept:
+        os.kill(container.pid, 9)
+        assert gone(container.pid)

@@ -99,6 +99,12 @@ def test_v2_is_entered_at_birth() -> None:
     assert "birth: enter cgroups" not in lines
 
 
+def test_who_stands_alone() -> None:
+    plan = compile_plan(load(usual()), V1, stdin=False, standalone=True)
+    assert plan.hierarchies == tuple(V1)  # blkio as well, where nothing is limited
+    assert plan_of(usual()).hierarchies == tuple(V1[:2])
+
+
 def test_the_rarer_steps_and_their_places() -> None:
     document = config(
         "sh",
@@ -151,20 +157,6 @@ def test_a_plan_is_a_value() -> None:
     ("place", "value", "path"),
     [
         ("process", {"terminal": True}, "$.process.terminal"),
-        ("process", {"apparmorProfile": "x"}, "$.process.apparmorProfile"),
-        ("process", {"selinuxLabel": "x"}, "$.process.selinuxLabel"),
-        ("process", {"scheduler": {"policy": "SCHED_BATCH"}}, "$.process.scheduler"),
-        ("process", {"ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0}}, "$.process.ioPriority"),
-        ("linux", {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, "$.linux.seccomp"),
-        ("linux", {"intelRdt": {"closID": "x"}}, "$.linux.intelRdt"),
-        ("linux", {"memoryPolicy": {"mode": "MPOL_LOCAL", "nodes": ""}}, "$.linux.memoryPolicy"),
-        ("linux", {"netDevices": {"eth0": {}}}, "$.linux.netDevices"),
-        ("linux", {"personality": {"domain": "LINUX32"}}, "$.linux.personality"),
-        ("linux", {"mountLabel": "x"}, "$.linux.mountLabel"),
-        ("linux", {"resources": {"devices": [{"allow": False}]}}, "$.linux.resources.devices"),
-        ("linux", {"resources": {"unified": {"memory.high": "1"}}}, "$.linux.resources.unified"),
-        ("linux", {"resources": {"cpu": {"burst": 0}}}, "$.linux.resources.cpu.burst"),
-        ("linux", {"resources": {"memory": {"swappiness": 0}}}, "$.linux.resources.memory.swappiness"),
         ("hooks", {"poststart": [{"path": "/bin/true"}]}, "$.hooks"),
     ],
 )
@@ -172,14 +164,6 @@ def test_what_is_not_built_is_refused_by_name(place: str, value: dict[str, Any],
     with pytest.raises(RuntimeTrouble) as caught:
         plan_of({**config("sh"), place: {**config("sh").get(place, {}), **value}})
     assert str(caught.value) == f"plan {path}: not built yet (leave it out)"
-
-
-def test_what_engines_write_for_unset_is_not_refused() -> None:
-    plan_of(
-        config(
-            "sh", linux={"resources": {"blockIO": {"weight": 0}, "memory": {"disableOOMKiller": False}, "network": {}}}
-        )
-    )
 
 
 BARE: dict[str, Any] = {"maskedPaths": [], "readonlyPaths": []}

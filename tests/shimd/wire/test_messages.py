@@ -91,6 +91,7 @@ def test_the_numbers_are_for_ever() -> None:
         31: "Refused",
         32: "Go",
         33: "Delivered",
+        34: "HooksDue",
     }
 
 

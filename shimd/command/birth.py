@@ -1,0 +1,228 @@
+"""From a bundle to an init that waits for `start`: what create and run share."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from shimd.command import hooking
+from shimd.command.flags import number, text
+from shimd.command.journal import Journal
+from shimd.command.record import Record
+from shimd.command.shelf import CONFIG, Shelf
+from shimd.container import bundle, hooks, launch
+from shimd.container import cgroups as container_cgroups
+from shimd.container.launch import Born
+from shimd.container.making import Anchors, Making
+from shimd.errors import RuntimeTrouble, Trouble, from_oserror
+from shimd.linux import cgroups, processes
+from shimd.linux.proc import state_and_start
+from shimd.spec import text as json
+from shimd.spec.config import OCI_VERSION, Config
+from shimd.wire import channel
+from shimd.wire.messages import Go, HooksDue, Ready, Refused
+
+DEATH_SECONDS = 10.0
+FIRST_FD = 3
+
+
+class Newborn(NamedTuple):
+    """A container whose init waits for `start`."""
+
+    record: Record
+    config: Config
+    born: Born
+
+
+class Birth:
+    """One container in the making. `console` is a connected stream socket for the terminal's master, or -1."""
+
+    def __init__(self, shelf: Shelf, values: Mapping[str, object], journal: Journal) -> None:
+        self.shelf = shelf
+        self.journal = journal
+        self.pid_file = os.path.abspath(text(values, "pid-file")) if text(values, "pid-file") else ""
+        self.kept, self.env = inherited_fds(number(values, "preserve-fds") or 0)
+        self.wish = bundle.Wish(pivot=not values["no-pivot"], keyring=not values["no-new-keyring"])
+        place = os.path.abspath(text(values, "bundle") or ".")
+        try:
+            os.chdir(place)
+        except OSError as error:
+            raise RuntimeTrouble(from_oserror("enter bundle", place, error)) from None
+        self.config, self.document = bundle.read(place, lambda finding: journal.warn(str(finding)))
+        self.place = place
+        self.hierarchies = cgroups.hierarchies()
+        self.plan = bundle.compile(self.config, self.hierarchies, self.wish)
+
+    def deliver(self, console: int) -> Newborn:
+        """Everything up to the wait, or everything undone and RuntimeTrouble."""
+        record = self._record()
+        self.shelf.claim()
+        try:
+            making = self._making(record, console)
+            launch.prepare(self.plan, making)
+            try:
+                born = self._bear(record, making)
+            except BaseException as error:
+                left = launch.undo(self.plan.outside, making)
+                if left and isinstance(error, RuntimeTrouble):
+                    cause = f"{error.trouble.cause}; left behind: {', '.join(left)}"
+                    raise RuntimeTrouble(error.trouble._replace(cause=cause)) from None
+                raise
+        except OSError as error:
+            self._give_up(record)
+            raise RuntimeTrouble(from_oserror("create", error.filename or self.shelf.id, error)) from None
+        except BaseException:
+            self._give_up(record)
+            raise
+        self.shelf.unlock()
+        making.close()
+        for fd in making.start_fds:
+            os.close(fd)  # init alone holds them now: its exec is their end
+        return Newborn(record, self.config, born)
+
+    def _give_up(self, record: Record) -> None:
+        """The directory goes; where there was an init there is an end, and poststop (runtime.md, "Lifecycle")."""
+        self.shelf.remove()
+        if record.pid:
+            hooking.run_poststop(record, record.state("stopped"), self.journal)
+
+    def _record(self) -> Record:
+        config = self.config
+        return Record(
+            id=self.shelf.id,
+            oci_version=OCI_VERSION,
+            pid=0,
+            ready=False,
+            start=0,
+            bundle=self.place,
+            rootfs=config.root.path,
+            created_ns=time.time_ns(),
+            owner=os.geteuid(),
+            annotations=dict(config.annotations),
+            cgroup=container_cgroups.place(config.linux.cgroups_path, self.shelf.id),
+            hierarchies=[tuple(hierarchy) for hierarchy in self.plan.hierarchies],
+            kinds=self.plan.kinds,
+            child_kinds=self.plan.child_kinds,
+            own_pids=self.plan.own_pids,
+            hooks=hooking.later(self.document),
+        )
+
+    def _making(self, record: Record, console: int) -> Making:
+        anchors = Anchors(record.rootfs, record.rootfs, "")
+        making = Making(record.id, anchors, [], record.cgroup, "", self.env, {})
+        making.state = record.state("creating")
+        making.kept_fds = self.kept
+        making.console_fd = console
+        making.parents_fds = (self.shelf.fd,)
+        self.shelf.write(record)
+        self.shelf.put(CONFIG, json.write(self.document))
+        making.start_fds = self.shelf.make_fifos()
+        return making
+
+    def _bear(self, record: Record, making: Making) -> Born:
+        born = launch.bear(self.plan, making, (0, 1, 2))
+        try:
+            record.pid = born.pid
+            record.start = state_and_start(born.pid)[1]
+            if self._has_early_hooks():
+                self.shelf.write(record)  # they may ask for the state
+            self._await_ready(record, born)
+            record.ready = True
+            self.shelf.write(record)
+            if self.pid_file:
+                write_pid_file(self.pid_file, born.pid)
+            return born
+        except BaseException:
+            bury(born)
+            raise
+
+    def _has_early_hooks(self) -> bool:
+        held = self.config.hooks
+        return bool(held.prestart or held.create_runtime or held.create_container)
+
+    def _await_ready(self, record: Record, born: Born) -> None:
+        """Answer init until it waits; RuntimeTrouble if it never will."""
+        while True:
+            try:
+                received = channel.receive(born.sync)
+            except ConnectionResetError:
+                received = None
+            if received is None:
+                raise RuntimeTrouble(Trouble("set up", record.id, "init was killed while it was set up"))
+            message, _ = received
+            if isinstance(message, Refused):
+                raise RuntimeTrouble(message.trouble)
+            if isinstance(message, HooksDue):
+                state = record.state("creating")
+                hooks.run("prestart", self.config.hooks.prestart, state)
+                hooks.run("createRuntime", self.config.hooks.create_runtime, state)
+                channel.send(born.sync, Go())
+            if isinstance(message, Ready):
+                return
+
+
+def inherited_fds(asked: int) -> tuple[int, list[str]]:
+    """(how many fds from 3 on are passed, what the program's environment says of them) (sd_listen_fds(3)).
+
+    RuntimeTrouble if the caller did not open one of them: a number that our own files may get by then.
+    """
+    listening = os.environ.get("LISTEN_FDS", "")
+    count = int(listening) if listening.isascii() and listening.isdigit() and len(listening) < 5 else 0
+    total = count + max(0, asked)
+    for fd in range(FIRST_FD, FIRST_FD + total):
+        try:
+            os.fstat(fd)
+        except OSError:
+            what = "LISTEN_FDS" if fd < FIRST_FD + count else "--preserve-fds"
+            raise RuntimeTrouble(Trouble("preserve", f"file descriptor {fd}", f"it is not open ({what})")) from None
+    return total, [f"LISTEN_FDS={count}", "LISTEN_PID=1"] if count else []
+
+
+def bury(born: Born) -> None:
+    """Kill it, wait for its death and reap it, so that its cgroups can go."""
+    try:
+        processes.pidfd_send_signal(born.pidfd, 9)
+    except ProcessLookupError:
+        pass
+    poll = select.poll()
+    poll.register(born.pidfd, select.POLLIN)
+    if poll.poll(DEATH_SECONDS * 1000):
+        os.waitpid(born.pid, 0)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """As a whole: who waits for the file reads a number as soon as it is there."""
+    folder, name = os.path.split(path)
+    half = f"{folder}/.{name}"
+    try:
+        fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(fd, str(pid).encode())
+        finally:
+            os.close(fd)
+        os.rename(half, path)
+    except OSError as error:
+        raise RuntimeTrouble(from_oserror("write pid file", path, error)) from None
+
+
+def connect_console(path: str, wanted: bool) -> int:
+    """The fd of a connection to --console-socket, -1 without a terminal."""
+    if not wanted:
+        if path:
+            hint = "set process.terminal, or leave --console-socket out"
+            raise RuntimeTrouble(Trouble("use", "--console-socket", "the process has no terminal", hint))
+        return -1
+    if not path:
+        hint = "who starts it detached takes the terminal's master by a unix socket"
+        raise RuntimeTrouble(Trouble("use", "a terminal", "--console-socket is missing", hint))
+    from _socket import AF_UNIX, SOCK_STREAM, socket
+
+    line = socket(AF_UNIX, SOCK_STREAM, 0)
+    try:
+        line.connect(path)
+    except OSError as error:
+        raise RuntimeTrouble(from_oserror("connect to console socket", path, error)) from None
+    return line.detach()

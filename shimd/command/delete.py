@@ -1,0 +1,41 @@
+"""delete: remove what is left of a container."""
+
+from shimd.command import removal, status
+from shimd.command.context import Context
+from shimd.command.record import Record
+from shimd.command.shelf import Shelf
+from shimd.container.lifecycle import STOPPED, TABLE
+from shimd.errors import RuntimeTrouble, Trouble
+
+
+def main(context: Context) -> int:
+    shelf = context.shelf()
+    force = bool(context.values["force"])
+    try:
+        shelf.lock()
+        record = _read(shelf, force)
+    except RuntimeTrouble as error:
+        if force and error.trouble.errno == 2:
+            return 0  # what it asks for is so already
+        raise
+    if record is None:
+        shelf.remove()
+        return 0
+    now = status.of(shelf, record)
+    if "delete" not in TABLE[now] and not force:
+        cause = f"cannot delete container {record.id} that is not stopped: {now}"
+        raise RuntimeTrouble(Trouble("delete", record.id, cause, "kill it first, or use --force"))
+    if now != STOPPED or record.pid:
+        removal.kill(record)
+    removal.remove(shelf, record, context.journal)
+    return 0
+
+
+def _read(shelf: Shelf, force: bool) -> Record | None:
+    """The record; None where there is none to read and force will do: a create that was killed before it wrote."""
+    try:
+        return shelf.read()
+    except RuntimeTrouble:
+        if force:
+            return None
+        raise

@@ -1,0 +1,66 @@
+"""`start` seen from outside: the byte into one fifo, the answer from the other (shimd/container/waiting.py)."""
+
+import errno
+import os
+import select
+
+from shimd.command.journal import Journal
+from shimd.command.record import Record
+from shimd.command.shelf import OUTCOME, START, Shelf
+from shimd.errors import RuntimeTrouble, Trouble
+from shimd.linux import proc
+
+LONGEST = 4096
+
+
+def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
+    """Let a created container's program run, then its poststart hooks. RuntimeTrouble if one fails: it has ended."""
+    outcome = os.open(f"{shelf.path}/{OUTCOME}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _knock(shelf)
+        words = _answer(outcome)
+    finally:
+        os.close(outcome)
+    if words:
+        raise RuntimeTrouble(Trouble("start", record.id, words.decode(errors="replace")))
+    if record.hooks.get("poststart"):
+        _after(record, journal)
+
+
+def _knock(shelf: Shelf) -> None:
+    try:
+        start = os.open(f"{shelf.path}/{START}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise RuntimeTrouble(Trouble("start", shelf.id, "container process is gone")) from None
+    os.write(start, b"0")
+    os.close(start)
+
+
+def _answer(outcome: int) -> bytes:
+    """All that comes until init closes its end, by exec or by death."""
+    poll = select.poll()
+    poll.register(outcome, select.POLLIN)
+    words = b""
+    while True:
+        poll.poll()
+        try:
+            part = os.read(outcome, LONGEST)
+        except BlockingIOError:
+            continue
+        if not part:
+            return words
+        words += part
+
+
+def _after(record: Record, journal: Journal) -> None:
+    from shimd.command import hooking, removal
+
+    if not proc.lives(record.pid, record.start):
+        journal.debug(f"{record.id} ended before its poststart hooks")
+    try:
+        hooking.run_poststart(record, record.state("running"))
+    except RuntimeTrouble:
+        removal.kill(record)
+        raise

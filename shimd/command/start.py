@@ -1,0 +1,24 @@
+"""start: run a created container's program."""
+
+from shimd.command import gate, status
+from shimd.command.context import Context
+from shimd.container import lifecycle
+from shimd.errors import RuntimeTrouble, Trouble
+
+# runc's words, by which callers know what was wrong.
+REFUSALS = {
+    lifecycle.STOPPED: "cannot start a container that has stopped",
+    lifecycle.RUNNING: "cannot start an already running container",
+}
+
+
+def main(context: Context) -> int:
+    shelf = context.shelf()
+    shelf.lock()
+    record = shelf.read()
+    now = status.of(shelf, record)
+    if now in REFUSALS:
+        raise RuntimeTrouble(Trouble("start", record.id, REFUSALS[now]))
+    lifecycle.after(now, "start", record.id)
+    gate.open_(shelf, record, context.journal)
+    return 0

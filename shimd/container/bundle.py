@@ -1,0 +1,98 @@
+"""A bundle's plan: what the engine's plan has, without what needs a shim and with what only a bundle has.
+
+    config, documents = bundle.read("/path/of/bundle")     # after os.chdir there: relative paths mean the bundle
+    plan = bundle.compile(config, cgroups.hierarchies(), Wish())
+
+The engine's own containers have neither hooks nor a console; their `plan.py` refuses both by name, and here the steps
+for them are put where they belong.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from shimd.container import borrowed, console, devices, hooks, identity, root, rootfs, waiting
+from shimd.container.making import Operation
+from shimd.container.plan import Plan, compile_plan
+from shimd.errors import RuntimeTrouble, Trouble
+from shimd.linux.cgroups import Hierarchy
+from shimd.spec import text
+from shimd.spec.config import Config, Hooks
+from shimd.spec.errors import SpecError
+from shimd.spec.validate import Tell, load
+
+
+class Wish(NamedTuple):
+    """What the command line says about a container beside its config."""
+
+    pivot: bool = True
+    keyring: bool = True
+
+
+def read(bundle: str, tell: Tell | None = None) -> tuple[Config, Mapping[str, Any]]:
+    """The config of the bundle, and the document that it was. RuntimeTrouble says what is wrong where."""
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            document = text.read(file.read())
+        config = load(document, tell)
+    except FileNotFoundError:
+        raise RuntimeTrouble(Trouble("read", path, "no such file or directory", "is this a bundle?", 2)) from None
+    except OSError as error:
+        raise RuntimeTrouble(Trouble("read", path, os.strerror(error.errno or 0).lower())) from None
+    except (text.BadText, SpecError) as error:
+        raise RuntimeTrouble(Trouble("read", path, str(error))) from None
+    except RecursionError:
+        raise RuntimeTrouble(Trouble("read", path, "it is nested too deep")) from None
+    assert isinstance(document, dict)
+    if config.process is None:
+        raise RuntimeTrouble(Trouble("read", path, "$.process is missing, and a container needs one to be started"))
+    return _absolute(config, bundle), document
+
+
+def _absolute(config: Config, bundle: str) -> Config:
+    """With the root as an absolute path: it goes into the state."""
+    return config._replace(root=config.root._replace(path=os.path.normpath(os.path.join(bundle, config.root.path))))
+
+
+def compile(config: Config, hierarchies: list[Hierarchy], wish: Wish) -> Plan:
+    """The plan of a container that stands alone. RuntimeTrouble for what cannot be had."""
+    process = config.process
+    assert process is not None
+    if not os.path.isdir(config.root.path):
+        raise RuntimeTrouble(Trouble("use", f"root {config.root.path}", "no such directory", errno=2))
+    engines = engines_plan(config, hierarchies)
+    *steps, last = waiting.without_shim(engines.process, keyring=wish.keyring)
+    assert isinstance(last, identity.Exec)
+    find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
+    return engines._replace(
+        rooting=tuple(_rooting(engines.rooting, config, wish)),
+        process=(*steps, find, waiting.Await(config.hooks.start_container, last)),
+    )
+
+
+def engines_plan(config: Config, hierarchies: list[Hierarchy]) -> Plan:
+    """What an engine's container of this config would be: all that an exec has to know."""
+    process = config.process
+    assert process is not None
+    plain = process._replace(terminal=False, console_size=None)
+    return compile_plan(config._replace(hooks=Hooks(), process=plain), hierarchies, stdin=True, standalone=True)
+
+
+def _rooting(steps: tuple[Operation, ...], config: Config, wish: Wish) -> list[Operation]:
+    process = config.process
+    assert process is not None
+    found: list[Operation] = []
+    for step in steps:
+        if isinstance(step, root.PivotRoot | borrowed.ChangeRoot):
+            found += hooks.before_pivot(config.hooks)
+            if not wish.pivot and isinstance(step, root.PivotRoot):
+                found.append(root.DropKernelViews())
+                step = root.MoveRoot()
+        found.append(step)
+        if process.terminal and isinstance(step, devices.DefaultDevices):
+            bound = not rootfs.is_borrowed(config)  # or the mount would stay, in somebody else's table
+            found.append(console.TakeConsole(process.user.uid, process.console_size, bound))
+    return found

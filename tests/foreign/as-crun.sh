@@ -1,0 +1,19 @@
+#!/bin/sh
+# A runtime with runc's command line, for callers that speak crun's: what it lacks is left out of the words.
+#   FOREIGN_RUNTIME   the runtime
+count=$#
+while [ "$count" -gt 0 ]; do
+    word=$1
+    shift
+    count=$((count - 1))
+    case $word in
+    --cgroup-manager | --config)
+        # its value goes as well; a file of another name than config.json is beyond the wrapper
+        shift
+        count=$((count - 1))
+        ;;
+    --cgroup-manager=* | --config=config.json) ;;
+    *) set -- "$@" "$word" ;;
+    esac
+done
+exec "$FOREIGN_RUNTIME" "$@"

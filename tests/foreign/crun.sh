@@ -1,0 +1,43 @@
+#!/bin/sh
+# crun's own tests, with any runtime in crun's place:   RUNTIME=runc sh tests/foreign/crun.sh [test_FILE.py ...]
+#
+# Without files all of them. Writes a TAP file per test file and results.json into a folder, and prints a table.
+# crun's tests speak crun's dialect: `--cgroup-manager X` and `--config FILE`. For a runtime with runc's command line
+# (all but crun) a wrapper leaves them out.
+#   RUNTIME          the program, a path or a name (default: the project's asyncrt-oci)
+#   FOREIGN_RESULTS  the folder (default: a new one in the cache)
+#   FOREIGN_SECONDS  the longest that one file may take (default 300)
+#   FOREIGN_TREE     the unpacked sources of crun (default: what prepare.sh fetches; see there for FOREIGN_*)
+set -eu
+here=$(cd "$(dirname -- "$0")" && pwd)
+. "$here/common.sh"
+
+tree=${FOREIGN_TREE:-$(sh "$here/prepare.sh" crun | tail -n 1)}
+[ -x "$tree/tests/init" ] || die "there is no tests/init in $tree"
+results=$(results_folder crun)
+case ${runtime##*/} in
+crun*) OCI_RUNTIME=$runtime ;;
+*)
+    export FOREIGN_RUNTIME="$runtime"
+    OCI_RUNTIME=$here/as-crun.sh
+    ;;
+esac
+export OCI_RUNTIME INIT="$tree/tests/init"
+
+# The tests write into the folder that they run in; the cache stays as it is.
+work=$(mktemp -d "${TMPDIR:-/tmp}/foreign-crun-XXXXXX")
+trap 'rm -rf -- "$work"' EXIT
+chmod 711 "$work"
+mkdir "$work/tests"
+cp "$tree"/tests/*.py "$tree/tests/init" "$work/tests/"
+cd "$work"
+if [ $# = 0 ]; then
+    cd tests
+    set -- test_*.py
+    cd ..
+fi
+python=$(readlink -f "${FOREIGN_PYTHON:-$here/../../.venv/bin/python}")
+for file in "$@"; do
+    in_terminal "$results/${file%.py}.tap" "$python tests/$file" "${FOREIGN_SECONDS:-300}"
+done
+verdict

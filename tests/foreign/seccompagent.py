@@ -1,0 +1,126 @@
+"""Stands in for the seccomp agent of runc's suite:   seccompagent.py -socketfile=SOCKET -pid-file FILE
+
+A runtime connects to ``listenerPath`` and sends the container's state as JSON with the filter's listener by SCM_RIGHTS
+(runtime-spec, config-linux.md, "The Container Process State"). What the suite expects of the agent: mkdir makes the
+directory with "-" and the ``listenerMetadata`` added to its name, chmod and its kin fail with ENOMEDIUM, every other
+call goes on. Needs no module beside it. x86-64 alone, as the suite.
+"""
+
+import array
+import errno
+import fcntl
+import itertools
+import json
+import os
+import select
+import socket
+import struct
+import sys
+
+# seccomp_unotify(2): struct seccomp_notif, struct seccomp_notif_resp and their ioctls
+NOTIFICATION = struct.Struct("=QIIiIQ6Q")
+RESPONSE = struct.Struct("=QqiI")
+SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
+SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
+SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1
+
+MKDIR, MKDIRAT = 83, 258
+CHMODS = {90, 91, 268, 452}
+AT_FDCWD = 2**64 - 100
+
+
+def main(words: list[str]) -> int:
+    """The agent; it ends when it is killed."""
+    options = dict(word.lstrip("-").split("=", 1) for word in words if "=" in word)
+    options |= {word.lstrip("-"): value for word, value in itertools.pairwise(words) if "=" not in word}
+    os.closerange(3, 1024)  # bats waits for whoever holds its pipes
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(options["socketfile"])
+    listener.listen()
+    with open(options["pid-file"], "w") as file:
+        file.write(str(os.getpid()))
+    suffixes: dict[int, str] = {}
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    while True:
+        for fd, events in poll.poll():
+            if fd == listener.fileno():
+                suffixes |= (added := filters_of(listener))
+                for filter_fd in added:
+                    poll.register(filter_fd, select.POLLIN)
+            elif events & select.POLLIN:
+                answer(fd, suffixes[fd])
+            else:  # no process has this filter any more
+                poll.unregister(fd)
+                os.close(fd)
+
+
+def filters_of(listener: socket.socket) -> dict[int, str]:
+    """The filter of one container and what is added to its directories' names."""
+    caller, _ = listener.accept()
+    held = array.array("i")
+    text = b""
+    with caller:
+        while True:
+            data, ancillary, _, _ = caller.recvmsg(65536, socket.CMSG_SPACE(8 * held.itemsize))
+            for level, kind, fds in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    held.frombytes(fds[: len(fds) - len(fds) % held.itemsize])
+            text += data
+            try:
+                state = json.loads(text)
+            except ValueError:
+                if not data:
+                    raise
+                continue
+            break
+    metadata = state.get("metadata") or ""
+    place = state["fds"].index("seccompFd")
+    for number, fd in enumerate(held):
+        if number != place:
+            os.close(fd)
+    return {held[place]: f"-{metadata}" if metadata else ""}
+
+
+def answer(fd: int, suffix: str) -> None:
+    """Takes one call and says what becomes of it."""
+    notification = bytearray(NOTIFICATION.size)
+    try:
+        fcntl.ioctl(fd, SECCOMP_IOCTL_NOTIF_RECV, notification)
+    except OSError as error:
+        if error.errno == errno.ENOENT:  # the caller was killed meanwhile
+            return
+        raise
+    identity, pid, _, call, _, _, *arguments = NOTIFICATION.unpack(notification)
+    error, flags = 0, 0
+    if call in CHMODS:
+        error = errno.ENOMEDIUM
+    elif call == MKDIR:
+        error = make(pid, AT_FDCWD, arguments[0], arguments[1], suffix)
+    elif call == MKDIRAT:
+        error = make(pid, arguments[0], arguments[1], arguments[2], suffix)
+    else:
+        flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE
+    try:
+        fcntl.ioctl(fd, SECCOMP_IOCTL_NOTIF_SEND, RESPONSE.pack(identity, 0, -error, flags))
+    except OSError as problem:
+        if problem.errno != errno.ENOENT:
+            raise
+
+
+def make(pid: int, directory: int, address: int, mode: int, suffix: str) -> int:
+    """mkdirat(2) on behalf of a process of the container; 0 or the errno."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        memory.seek(address)
+        path = os.fsdecode(memory.read(4096).partition(b"\0")[0]) + suffix
+    base = "cwd" if directory % 2**32 == AT_FDCWD % 2**32 else f"fd/{directory % 2**32}"
+    start = f"/proc/{pid}/root" if path.startswith("/") else f"/proc/{pid}/{base}/"
+    try:
+        os.mkdir(start + path, mode & 0o7777)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""Hooks: which when, where, with what; and what their failure does (runtime-spec config.md, runtime.md)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.shimd.command.runtime import Runtime, cgroups_of
+from tests.shimd.configs import MOUNTS, config
+
+pytestmark = pytest.mark.root
+
+C = f"asyncrt-oci-{os.getpid()}-hooks"
+MOMENTS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+# A line for each hook: moment, arguments, environment, mount namespace, then the state as it came.
+SCRIPT = 'read -r state; echo "$0 $1 $MARK $(readlink /proc/self/ns/mnt) $state" >>{log}'
+
+
+@pytest.fixture
+def log(oci: Runtime) -> Path:
+    path = oci.folder / "log"
+    path.write_text("")
+    return path
+
+
+def hook(moment: str, log: Path) -> dict[str, Any]:
+    """startContainer alone runs in the container's root: there the log is /tmp/log."""
+    place = "/tmp/log" if moment == "startContainer" else str(log)
+    args = ["sh", "-c", SCRIPT.format(log=place), moment, "first"]
+    return {"path": "/bin/sh", "args": args, "env": ["PATH=/bin:/usr/bin", f"MARK={moment.upper()}"]}
+
+
+def bundle(oci: Runtime, hooks: dict[str, Any], *args: str) -> str:
+    mounts = [*MOUNTS, {"destination": "/tmp", "type": "bind", "source": str(oci.folder), "options": ["bind", "rw"]}]
+    return str(oci.bundle({**config(*(args or ("sleep", "100")), mounts=mounts), "hooks": hooks}))
+
+
+def lines(log: Path) -> list[list[str]]:
+    return [line.split(" ", 4) for line in log.read_text().splitlines()]
+
+
+def test_every_hook_in_its_order_place_and_state(oci: Runtime, log: Path) -> None:
+    place = bundle(oci, {moment: [hook(moment, log)] for moment in MOMENTS})
+    oci.must("create", "-b", place, C)
+    pid = oci.state(C)["pid"]
+    assert [line[0] for line in lines(log)] == ["prestart", "createRuntime", "createContainer"]
+    oci.must("start", C)
+    oci.must("delete", "-f", C)
+    told = lines(log)
+    assert [line[0] for line in told] == list(MOMENTS)
+    assert [line[2] for line in told] == [moment.upper() for moment in MOMENTS]
+    states = {line[0]: json.loads(line[4]) for line in told}
+    statuses = [states[moment]["status"] for moment in MOMENTS]
+    assert statuses == ["creating", "creating", "creating", "created", "running", "stopped"]
+    assert all(state["id"] == C and state["bundle"] == place for state in states.values())
+    pids = [states[moment].get("pid") for moment in MOMENTS]
+    assert pids == [pid, pid, 1, 1, pid, None]
+    ours = os.readlink("/proc/self/ns/mnt")
+    inside = [line[3] != ours for line in told]
+    assert inside == [False, False, True, True, False, False]
+
+
+@pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer"])
+def test_a_failure_before_created_undoes_everything(oci: Runtime, log: Path, moment: str) -> None:
+    bad = {"path": "/bin/sh", "args": ["sh", "-c", "echo no reason given >&2; exit 3"]}
+    place = bundle(oci, {moment: [bad], "poststop": [hook("poststop", log)]})
+    words = oci.fails("create", "-b", place, C)
+    assert f"run {moment} hook /bin/sh: exit status 3: no reason given" in words
+    assert oci.ids() == []
+    assert cgroups_of(C) == []
+    assert [line[0] for line in lines(log)] == ["poststop"]
+
+
+def test_the_first_failure_is_the_last_hook(oci: Runtime, log: Path) -> None:
+    place = bundle(oci, {"createRuntime": [{"path": "/bin/false"}, hook("createRuntime", log)]})
+    oci.fails("create", "-b", place, C)
+    assert lines(log) == []
+
+
+def test_a_failed_start_container_hook_ends_the_container(oci: Runtime) -> None:
+    place = bundle(oci, {"startContainer": [{"path": "/bin/false"}]}, "touch", "/tmp/ran")
+    oci.must("create", "-b", place, C)
+    assert "run startContainer hook /bin/false: exit status 1" in oci.fails("start", C)
+    oci.await_status(C, "stopped")
+    assert not (oci.folder / "ran").exists()
+
+
+def test_a_failed_poststart_hook_stops_the_container(oci: Runtime) -> None:
+    place = bundle(oci, {"poststart": [{"path": "/bin/false"}]})
+    oci.must("create", "-b", place, C)
+    assert "run poststart hook /bin/false: exit status 1" in oci.fails("start", C)
+    oci.await_status(C, "stopped")
+
+
+def test_a_failed_poststop_hook_warns_and_the_next_runs(oci: Runtime, log: Path) -> None:
+    place = bundle(oci, {"poststop": [{"path": "/bin/false"}, hook("poststop", log)]})
+    oci.must("create", "-b", place, C)
+    result = oci.must("delete", "-f", C)
+    assert "run poststop hook /bin/false: exit status 1" in result.warnings
+    assert [line[0] for line in lines(log)] == ["poststop"]
+    assert oci.ids() == []
+
+
+def test_a_hook_that_takes_too_long_is_killed_with_what_it_started(oci: Runtime) -> None:
+    pids = oci.folder / "pids"
+    slow = {"path": "/bin/sh", "args": ["sh", "-c", f"sleep 60 & echo $! $$ >{pids}; wait"], "timeout": 1}
+    words = oci.fails("create", "-b", bundle(oci, {"createRuntime": [slow]}), C)
+    assert "it took longer than 1 s" in words
+    assert not any(Path(f"/proc/{pid}/cmdline").exists() and _sleeps(pid) for pid in pids.read_text().split())
+    assert cgroups_of(C) == []
+
+
+def _sleeps(pid: str) -> bool:
+    try:
+        return b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def test_a_hook_that_is_not_there(oci: Runtime) -> None:
+    words = oci.fails("create", "-b", bundle(oci, {"createRuntime": [{"path": "/no/such/hook"}]}), C)
+    assert "/no/such/hook" in words
+    assert "no such file or directory" in words
+
+
+def test_a_hook_without_env_and_args_gets_none(oci: Runtime) -> None:
+    out = oci.folder / "seen"
+    program = oci.folder / "hook.sh"
+    program.write_text(f"#!/bin/sh\ncat /proc/$$/cmdline /proc/$$/environ | tr '\\0' '\\n' >{out}\n")
+    program.chmod(0o755)
+    oci.must("create", "-b", bundle(oci, {"createRuntime": [{"path": str(program)}]}), C)
+    assert out.read_text().split() == ["/bin/sh", str(program)]
+
+
+def test_a_hook_may_ask_for_the_state(oci: Runtime) -> None:
+    out = oci.folder / "status"
+    words = " ".join(oci.command("state", C))
+    ask = {"path": "/bin/sh", "args": ["sh", "-c", f"cd {os.getcwd()} && {words} >{out}"], "env": ["PATH=/bin"]}
+    oci.must("create", "-b", bundle(oci, {"createRuntime": [ask]}), C)
+    assert json.loads(out.read_text())["status"] == "creating"
+
+
+def test_a_hook_that_does_not_read_its_state_and_leaves_a_child(oci: Runtime) -> None:
+    big = {"annotation": "x" * 200_000}
+    document = config("sleep", "100")
+    lazy = {"path": "/bin/sh", "args": ["sh", "-c", "sleep 2 & exit 0"], "env": ["PATH=/bin"]}
+    place = oci.bundle({**document, "annotations": big, "hooks": {"createRuntime": [lazy]}})
+    oci.must("create", "-b", str(place), C)
+    assert oci.status(C) == "created"
