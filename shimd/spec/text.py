@@ -25,6 +25,11 @@ def read(text: str) -> object:
     start = len(text) - len(text.lstrip(WHITE))
     try:
         document, end = _scan(text, start)
+    except SystemError:
+        # The scanner of Python 3.11 finds the class of its error only where the package was imported: now it is needed.
+        import json.decoder  # noqa: F401
+
+        return read(text)
     except StopIteration as error:
         raise BadText(f"a value is missing at {_place(text, error.value)}") from None
     except RecursionError:

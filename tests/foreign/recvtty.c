@@ -1,4 +1,4 @@
-/* Stands in for the helper of runc's suite that takes consoles:   recvtty --pid-file FILE --mode null|single SOCKET
+/* Stands in for the helper of runc's suite that takes consoles:   recvtty [--no-stdin] --pid-file FILE --mode null|single SOCKET
  *
  * Speaks the protocol of --console-socket: whoever connects sends the master of a pty by SCM_RIGHTS. Mode null reads
  * and forgets what the container writes, of any number of consoles; mode single copies one to stdout and ends with it.
@@ -52,11 +52,11 @@ static int wrote_pid(const char *path)
 int main(int argc, char **argv)
 {
     const char *pid_file = NULL, *mode = "single";
-    for (int place = 1; place + 2 < argc; place += 2)
+    for (int place = 1; place + 2 < argc; place++)
         if (!strcmp(argv[place], "--pid-file"))
-            pid_file = argv[place + 1];
+            pid_file = argv[++place];
         else if (!strcmp(argv[place], "--mode") || !strcmp(argv[place], "-m"))
-            mode = argv[place + 1];
+            mode = argv[++place];
     int single = !strcmp(mode, "single");
     /* bats waits for whoever holds its pipes, and a case that was aborted kills no helper. */
     close_range(3, ~0U, 0);

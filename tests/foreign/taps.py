@@ -4,6 +4,7 @@
     taps.py table FOLDER                   counts per file
     taps.py failures FOLDER                each case that failed, with the last words of its output
     taps.py compare FOLDER FOLDER          counts beside each other, and every case whose verdict differs
+    taps.py reasons FOLDER                 failures and skips with their reason, for docs; 1 if one has none
 
 Reads what bats and crun's tests write (TAP 13, with directives, times and carriage returns of a terminal).
 """
@@ -15,6 +16,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as a script it knows its own folder alone
+from tests.foreign import reasons
 
 LINE = re.compile(r"(?P<bad>not )?ok (?P<number>\d+)\s*-?\s*(?P<rest>.*)$")
 PLAN = re.compile(r"1\.\.(\d+)")
@@ -118,6 +122,18 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
                 yield f"{states[0]:>6} -> {states[1]:6} {file}: {name}"
 
 
+def explained(document: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(case, state, reason) of all that did not pass; no reason is an empty one. A skip brings its own."""
+    found = []
+    for file, cases in document["files"].items():
+        for name, case in cases.items():
+            if case["state"] != "pass":
+                known = reasons.reason(document["suite"], f"{file}: {name}")
+                own = (case["note"] or "the suite does not say") if case["state"] == "skip" else ""
+                found.append((f"{file}: {name}", case["state"], known or own.split("\n")[0]))
+    return found
+
+
 def main(words: list[str]) -> int:
     """The command line; 2 for words that it does not know."""
     match words:
@@ -129,6 +145,10 @@ def main(words: list[str]) -> int:
             print(*failures(read(Path(folder))), sep="\n")
         case ["compare", first, second]:
             print(*compare(read(Path(first)), read(Path(second))), sep="\n")
+        case ["reasons", folder]:
+            rows = explained(read(Path(folder)))
+            print(*(f"| {case} | {state} | {why or 'UNEXPLAINED'} |" for case, state, why in rows), sep="\n")
+            return int(any(not why for _, _, why in rows))
         case _:
             print(__doc__, file=sys.stderr)
             return 2

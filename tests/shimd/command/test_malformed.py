@@ -6,6 +6,7 @@ JSON parser can give, a property taken away, or any document that the types allo
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from shimd.spec.config import Config
 from shimd.spec.decode import encode
 from shimd.spec.errors import SpecError
 from shimd.spec.validate import load
-from tests.shimd.command.runtime import Runtime
+from tests.shimd.command.runtime import COMMAND, PROJECT, Runtime
 from tests.shimd.spec.documents import full, usual
 from tests.shimd.spec.strategies import values
 from tests.shimd.spec.test_decode import places
@@ -35,6 +36,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
+PROJECT_PATH = {**os.environ, "PYTHONPATH": str(PROJECT)}
 Base = Callable[[], dict[str, Any]]
 
 
@@ -110,13 +112,15 @@ def test_any_typed_config_is_refused_or_planned(tmp_path: Path, config: Config) 
     judged(tmp_path / "bundle", encode(config))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '{"ociVersion":', "\0", "[" * 100000])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '{"ociVersion":', '{"a" 1}', "\0", "[" * 100000])
 def test_what_is_no_document(tmp_path: Path, text: str) -> None:
+    """In a process of its own: what a test has imported is not what the command has."""
     (tmp_path / "config.json").write_text(text)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        words = ["--root", "state", "--log", "log", "--log-format", "json", "plan"]
-        assert main(words) == 1
+    words = ["--root", "state", "--log", "log", "--log-format", "json", "plan", "--bundle", str(tmp_path)]
+    done = subprocess.run(
+        [*COMMAND, *words], cwd=tmp_path, check=False, capture_output=True, text=True, env=PROJECT_PATH
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     entries = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [entry["level"] for entry in entries] == ["error"]
     assert "config.json" in entries[0]["msg"]

@@ -1,6 +1,9 @@
 """JSON without the package: the same documents, and the same texts."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from shimd.spec import text
 
+PROJECT = str(Path(__file__).resolve().parents[3])
 DOCUMENTS = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -54,3 +58,16 @@ def test_people_get_a_line_a_property() -> None:
     assert text.write_lines({"a": [1, {}], "b": {"c": []}}, "  ") == (
         '{\n  "a": [\n    1,\n    {}\n  ],\n  "b": {\n    "c": []\n  }\n}'
     )
+
+
+@pytest.mark.parametrize("words", ["{", '"a', '{"a" 1}', "[1,", "\\"])
+def test_what_is_wrong_is_said_where_json_was_never_imported(words: str) -> None:
+    code = "import sys; from shimd.spec import text\ntry: text.read(sys.argv[1])\nexcept text.BadText as e: print(e)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {PROJECT!r})\n{code}", words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout
