@@ -80,7 +80,7 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
     """
     if config.process is None or not config.process.args:
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
-    _refuse_unbuilt(config)
+    _refuse_what_a_shim_lacks(config)
     outside, flags, namespace_steps = _namespaces(config)
     cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone, cgroups.owner_of(config))
     made = (cgroups.CreateCgroup, cgroups.TakeCgroup)
@@ -117,8 +117,8 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
     )
 
 
-def _refuse_unbuilt(config: Config) -> None:
-    """What comes with the runtime issue is refused by name until then, never skipped."""
+def _refuse_what_a_shim_lacks(config: Config) -> None:
+    """What only a container that stands alone has (bundle.py) is refused by name, never skipped."""
     process = config.process
     asked = {
         "$.process.terminal": process and process.terminal,
@@ -126,7 +126,9 @@ def _refuse_unbuilt(config: Config) -> None:
     }
     for path, value in asked.items():
         if value:
-            raise RuntimeTrouble(Trouble("plan", path, "not built yet", "leave it out"))
+            raise RuntimeTrouble(
+                Trouble("plan", path, "a container with a shim has none", "asyncrt-oci makes such ones")
+            )
 
 
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:

@@ -160,10 +160,10 @@ def test_a_plan_is_a_value() -> None:
         ("hooks", {"poststart": [{"path": "/bin/true"}]}, "$.hooks"),
     ],
 )
-def test_what_is_not_built_is_refused_by_name(place: str, value: dict[str, Any], path: str) -> None:
+def test_what_a_shim_lacks_is_refused_by_name(place: str, value: dict[str, Any], path: str) -> None:
     with pytest.raises(RuntimeTrouble) as caught:
         plan_of({**config("sh"), place: {**config("sh").get(place, {}), **value}})
-    assert str(caught.value) == f"plan {path}: not built yet (leave it out)"
+    assert str(caught.value) == f"plan {path}: a container with a shim has none (asyncrt-oci makes such ones)"
 
 
 BARE: dict[str, Any] = {"maskedPaths": [], "readonlyPaths": []}
