@@ -36,10 +36,6 @@ def read(text: str) -> object:
         raise BadText("it is nested too deep") from None
     except BadText:
         raise
-    except SystemError:  # the C half wants its error from json.decoder, and does not import it before 3.12
-        import json.decoder  # noqa: F401 # now that there is an error, its words are worth the time
-
-        return read(text)
     except ValueError as error:  # JSONDecodeError; an integer of thousands of digits
         raise BadText(str(error).lower()) from None
     if text[end:].strip(WHITE):
