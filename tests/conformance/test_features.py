@@ -85,7 +85,7 @@ def test_seccomp(features: dict[str, Any]) -> None:
 
 
 def test_seccomp_names_are_kept(bundle: Bundle, features: dict[str, Any]) -> None:
-    """features-linux.md, Seccomp: named architectures (of one byte order) and supported flags are taken. One is for listeners alone."""
+    """features-linux.md, Seccomp: names are taken (architectures of one byte order, flags that need no listener)."""
     seccomp = features["linux"]["seccomp"]
     bundle.linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ALLOW",
