@@ -89,6 +89,7 @@ def _rooting(steps: tuple[Operation, ...], config: Config, wish: Wish) -> list[O
         if isinstance(step, root.PivotRoot | borrowed.ChangeRoot):
             found += hooks.before_pivot(config.hooks)
             if not wish.pivot and isinstance(step, root.PivotRoot):
+                found.append(root.DropKernelViews())
                 step = root.MoveRoot()
         found.append(step)
         if process.terminal and isinstance(step, devices.DefaultDevices):

@@ -12,6 +12,7 @@ from shimd.container.options import MountOptions
 from shimd.container.tmpfs import MountTmpfs, SealTmpfs
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import mounts as kernel
+from shimd.linux import processes
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config, IdMapping, Mount
 
@@ -119,12 +120,13 @@ def _idmap(config: Config, mount: Mount, wish: MountOptions) -> sources.IdMap | 
         user = config.linux.namespace("user")
         path = user.path if user is not None else ""
         uids, gids = config.linux.uid_mappings, config.linux.gid_mappings
-    return sources.IdMap(id_map(uids), id_map(gids), path, wish.idmap == "ridmap")
+    uid_map, gid_map = id_map(uids, "uid_map"), id_map(gids, "gid_map")
+    return sources.IdMap(uid_map, gid_map, path, wish.idmap == "ridmap")
 
 
-def id_map(mappings: tuple[IdMapping, ...]) -> str:
-    """As uid_map and gid_map take it (user_namespaces(7))."""
-    return "".join("{} {} {}\n".format(*mapping) for mapping in mappings)
+def id_map(mappings: tuple[IdMapping, ...], name: str) -> str:
+    """As uid_map and gid_map take it (user_namespaces(7)); without mappings the ids stay what they are here."""
+    return "".join("{} {} {}\n".format(*mapping) for mapping in mappings) or processes.own_ids(name)
 
 
 def _bind(mount: Mount, wish: MountOptions) -> Operation:

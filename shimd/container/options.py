@@ -49,6 +49,16 @@ OLD_FLAGS = {"iversion": m.MS_I_VERSION}
 NOTHING = ("defaults", "auto", "noauto", "user", "nouser", "_netdev", "silent", "loud", "noiversion")
 
 
+BINDS = ("bind", "rbind")
+OWN = ("tmpcopyup", "remount", "idmap", "ridmap")
+
+
+def names() -> frozenset[str]:
+    """Every option that is understood here, whatever the file system (features.md, "mountOptions")."""
+    recursive = (f"r{option}" for option in ATTRIBUTES)
+    return frozenset((*ATTRIBUTES, *recursive, *PROPAGATIONS, *SUPERBLOCK_FLAGS, *OLD_FLAGS, *NOTHING, *BINDS, *OWN))
+
+
 class MountOptions(NamedTuple):
     """`set` and `clear` are MOUNT_ATTR_*; `parameters` go to the file system; propagation 0 means as it comes.
 

@@ -80,7 +80,7 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
     """
     if config.process is None or not config.process.args:
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
-    _refuse_unbuilt(config)
+    _refuse_what_a_shim_lacks(config)
     outside, flags, namespace_steps = _namespaces(config)
     cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone, cgroups.owner_of(config))
     made = (cgroups.CreateCgroup, cgroups.TakeCgroup)
@@ -100,8 +100,8 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
     return Plan(
         outside=(*rootfs.outside(config), *mounting.outside(config), *outside, *cgroup_steps, *groups.outside),
         clone_flags=flags,
-        uid_map=mounting.id_map(config.linux.uid_mappings) if new_user else "",
-        gid_map=mounting.id_map(config.linux.gid_mappings) if new_user else "",
+        uid_map=mounting.id_map(config.linux.uid_mappings, "uid_map") if new_user else "",
+        gid_map=mounting.id_map(config.linux.gid_mappings, "gid_map") if new_user else "",
         birth=tuple(birth),
         rooting=tuple(_rooting(config, used)),
         process=(identity.JoinKeyring(), *filter.placed(late, config.process.no_new_privileges)),
@@ -117,8 +117,8 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
     )
 
 
-def _refuse_unbuilt(config: Config) -> None:
-    """What comes with the runtime issue is refused by name until then, never skipped."""
+def _refuse_what_a_shim_lacks(config: Config) -> None:
+    """What only a container that stands alone has (bundle.py) is refused by name, never skipped."""
     process = config.process
     asked = {
         "$.process.terminal": process and process.terminal,
@@ -126,7 +126,9 @@ def _refuse_unbuilt(config: Config) -> None:
     }
     for path, value in asked.items():
         if value:
-            raise RuntimeTrouble(Trouble("plan", path, "not built yet", "leave it out"))
+            raise RuntimeTrouble(
+                Trouble("plan", path, "a container with a shim has none", "asyncrt-oci makes such ones")
+            )
 
 
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:
@@ -181,8 +183,8 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     bound = mounting.brings_devices(config)
     steps.append(devices.DefaultDevices(bound))
     for device in config.linux.devices:
-        if bound and device.path.startswith("/dev/"):
-            continue
+        if device.path == "/dev/ptmx" or (bound and device.path.startswith("/dev/")):
+            continue  # ptmx is a default device, and a symlink into the container's own devpts
         mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
         major, minor = device.major or 0, device.minor or 0
         steps.append(devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0))

@@ -152,6 +152,47 @@ def _attach(tree: int, making: Making) -> str:
     return f"/proc/self/fd/{tree}"
 
 
+class PropagateRoot(NamedTuple):
+    """Make the container's root what `rootfsPropagation` says, once nothing of the machine can hear of it.
+
+    MS_SHARED begins a peer group of the container's own (config-linux.md, "Rootfs Mount Propagation": it "does not
+    mean that it's shared with the host").
+    """
+
+    propagation: int
+    recursive: bool
+
+    def describe(self) -> tuple[str, str]:
+        return "set propagation of", "the root file system"
+
+    def execute(self, making: Making) -> None:
+        mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=self.propagation, recursive=self.recursive)
+
+
+class DropKernelViews(NamedTuple):
+    """Unmount the machine's procfs and sysfs, for a root that does not come by pivot_root(2) (`--no-pivot`).
+
+    They would stay in the mount table, whole and unmasked, and the kernel takes that for leave to mount others in a
+    user namespace made inside (mount_namespaces(7), "Restrictions on mount namespaces"). What cannot be unmounted,
+    since another user namespace locked it, is covered.
+    """
+
+    def describe(self) -> tuple[str, str]:
+        return "unmount", "the machine's procfs and sysfs"
+
+    def execute(self, making: Making) -> None:
+        below = f"{making.anchors.root}/"
+        for place in mounts.places_of(("proc", "sysfs")):
+            if place.startswith(below):
+                continue
+            try:
+                mounts.umount2(place, mounts.MNT_DETACH)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EPERM):
+                    raise
+                mounts.mount("tmpfs", place, "tmpfs", mounts.MS_RDONLY, "size=0")
+
+
 class SealRoot(NamedTuple):
     """Make the root file system's own mount read-only, after its mount points were made."""
 
@@ -190,20 +231,3 @@ class MoveRoot(NamedTuple):
         mounts.mount(".", "/", "", mounts.MS_MOVE)
         os.chroot(".")
         os.chdir("/")
-
-
-class PropagateRoot(NamedTuple):
-    """Make the container's root what `rootfsPropagation` says, once nothing of the machine can hear of it.
-
-    MS_SHARED begins a peer group of the container's own (config-linux.md, "Rootfs Mount Propagation": it "does not
-    mean that it's shared with the host").
-    """
-
-    propagation: int
-    recursive: bool
-
-    def describe(self) -> tuple[str, str]:
-        return "set propagation of", "the root file system"
-
-    def execute(self, making: Making) -> None:
-        mounts.mount_setattr(mounts.AT_FDCWD, "/", propagation=self.propagation, recursive=self.recursive)

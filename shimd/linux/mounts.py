@@ -206,6 +206,17 @@ def pivot_root(new_root: str, put_old: str) -> None:
     check(_pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
 
 
+def places_of(kinds: tuple[str, ...]) -> list[str]:
+    """Where file systems of these kinds are mounted in this namespace, the last mount first."""
+    found = []
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            words = line.split()
+            if words[words.index("-") + 1] in kinds:
+                found.append(unescape(words[4]))
+    return found[::-1]
+
+
 def optional_fields(place: str) -> list[str]:
     """Of the mount that is seen at a mount point: `shared:1`, `master:2`, `unbindable`. Empty if there is none."""
     found: list[str] = []

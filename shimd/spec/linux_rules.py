@@ -40,9 +40,10 @@ def names_have_a_uts_namespace(config: Config) -> Iterator[Finding]:
 
 
 def mappings_have_a_user_namespace(config: Config) -> Iterator[Finding]:
-    """config-linux.md, "User namespace mappings": a new user namespace has both, no other may have any."""
+    """config-linux.md, "User namespace mappings": a new user namespace has both or, as crun has it, the machine's."""
     linux = config.linux
     user = linux.namespace("user")
+    some = bool(linux.uid_mappings or linux.gid_mappings)
     for name, mappings in (("uidMappings", linux.uid_mappings), ("gidMappings", linux.gid_mappings)):
         here = f"$.linux.{name}"
         if mappings and user is None:
@@ -51,7 +52,10 @@ def mappings_have_a_user_namespace(config: Config) -> Iterator[Finding]:
             # Engines repeat the mappings of a pod's namespace; they are its creator's to write.
             yield Finding(here, "is not applied to a user namespace that is joined", fatal=False)
         elif user is not None and not user.path and not mappings:
-            yield Finding(here, "is required for a new user namespace", "no id inside would be valid")
+            problem = (
+                "is required beside the other mappings" if some else "is empty: every id inside is the same outside"
+            )
+            yield Finding(here, problem, fatal=some)
         yield from bad_mappings(mappings, here)
 
 

@@ -118,7 +118,7 @@ def _stands(stage: Stage, resources: dict[str, Any], name: str, expected: str) -
 def test_a_throttle_of_a_device(stage: Stage, name: str) -> None:
     if not offers(stage, name):
         pytest.skip(f"no {name} here")
-    disks = [path for path in Path("/sys/block").iterdir() if not path.name.startswith("loop")]
+    disks = sorted(Path("/sys/block").iterdir(), key=lambda path: path.name.startswith("loop"))
     if not disks:
         pytest.skip("this machine has no disk")
     number = (disks[0] / "dev").read_text().strip()

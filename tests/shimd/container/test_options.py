@@ -2,7 +2,7 @@
 
 import pytest
 
-from shimd.container.options import ATTRIBUTES, MountOptions, old_style, parse
+from shimd.container.options import ATTRIBUTES, SUPERBLOCK_FLAGS, MountOptions, names, old_style, parse
 from shimd.linux import mounts as m
 
 NOTHING = MountOptions(0, 0, 0, False, False, ())
@@ -101,3 +101,75 @@ def test_the_same_for_the_old_call() -> None:
     flags, data = old_style(wish.set, wish.parameters)
     assert flags == m.MS_RDONLY | m.MS_NOSUID | m.MS_NOATIME | m.MS_DIRSYNC
     assert data == "size=1,flag"
+
+
+def test_the_options_of_the_spec_are_understood() -> None:
+    """config.md, "Linux mount options": none of its table is taken for a file system's parameter."""
+    table = [
+        "async",
+        "atime",
+        "bind",
+        "defaults",
+        "dev",
+        "diratime",
+        "dirsync",
+        "exec",
+        "iversion",
+        "lazytime",
+        "loud",
+        "mand",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "noiversion",
+        "nolazytime",
+        "nomand",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "private",
+        "ratime",
+        "rbind",
+        "rdev",
+        "rdiratime",
+        "relatime",
+        "remount",
+        "rexec",
+        "rnoatime",
+        "rnodev",
+        "rnodiratime",
+        "rnoexec",
+        "rnorelatime",
+        "rnostrictatime",
+        "rnosuid",
+        "rnosymfollow",
+        "ro",
+        "rprivate",
+        "rrelatime",
+        "rro",
+        "rrw",
+        "rshared",
+        "rslave",
+        "rstrictatime",
+        "rsuid",
+        "rsymfollow",
+        "runbindable",
+        "rw",
+        "shared",
+        "silent",
+        "slave",
+        "strictatime",
+        "suid",
+        "symfollow",
+        "sync",
+        "tmpcopyup",
+        "unbindable",
+        "idmap",
+        "ridmap",
+    ]
+    assert set(table) <= names()
+    for option in names():
+        for key, value in parse((option,)).parameters:
+            assert (key in SUPERBLOCK_FLAGS, value) == (True, None)

@@ -160,10 +160,10 @@ def test_a_plan_is_a_value() -> None:
         ("hooks", {"poststart": [{"path": "/bin/true"}]}, "$.hooks"),
     ],
 )
-def test_what_is_not_built_is_refused_by_name(place: str, value: dict[str, Any], path: str) -> None:
+def test_what_a_shim_lacks_is_refused_by_name(place: str, value: dict[str, Any], path: str) -> None:
     with pytest.raises(RuntimeTrouble) as caught:
         plan_of({**config("sh"), place: {**config("sh").get(place, {}), **value}})
-    assert str(caught.value) == f"plan {path}: not built yet (leave it out)"
+    assert str(caught.value) == f"plan {path}: a container with a shim has none (asyncrt-oci makes such ones)"
 
 
 BARE: dict[str, Any] = {"maskedPaths": [], "readonlyPaths": []}
@@ -274,6 +274,12 @@ def test_a_bound_dev_is_left_as_it_is() -> None:
     assert "rooting: create device /srv/mine" in lines
     assert "rooting: leave /dev as it was bound" in lines
     assert not {"rooting: create default devices in /dev", "rooting: create device /dev/mine"} & set(lines)
+
+
+def test_ptmx_is_the_default_one() -> None:
+    """config-linux.md, "Default Devices": a bind or symlink of the container's own."""
+    devices = [{"type": "c", "path": "/dev/ptmx", "major": 5, "minor": 2}]
+    assert not [line for line in plan_of(config("sh", linux={"devices": devices})).describe() if "ptmx" in line]
 
 
 def test_a_sysctl_or_name_in_a_joined_namespace_wants_a_foreign_one() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from shimd.container import root
 from shimd.container.making import Anchors, Making
-from shimd.linux import mounts
+from shimd.linux import mounts, processes
 from shimd.wire.messages import RootMount
 from tests.shimd.direct import in_a_child
 
@@ -84,5 +84,32 @@ def test_what_the_child_met_is_told(making: Making, monkeypatch: pytest.MonkeyPa
     def deed() -> None:
         with pytest.raises(FileNotFoundError):
             root.detached(recipe, making, mounts.MS_PRIVATE)
+
+    in_a_child(deed)
+
+
+def test_the_machines_views_of_the_kernel_go(making: Making) -> None:
+    """Those of the container stay; what is locked is covered."""
+    own = Path(making.anchors.root) / "proc"
+
+    def deed() -> None:
+        own.mkdir()
+        mounts.mount("proc", str(own), "proc", 0)
+        root.DropKernelViews().execute(making)
+        assert (own / "self/mountinfo").exists()
+        lines = (own / "self/mountinfo").read_text().splitlines()
+        assert [line.split()[4] for line in lines if " - proc " in line or " - sysfs " in line] == [str(own)]
+
+    in_a_child(deed)
+
+
+def test_locked_views_of_the_kernel_are_covered(making: Making) -> None:
+    """As a user namespace finds them that copied the mounts of another."""
+
+    def deed() -> None:
+        processes.unshare(processes.CLONE_NEWUSER | processes.CLONE_NEWNS)
+        root.DropKernelViews().execute(making)
+        assert os.listdir("/proc") == []
+        assert os.listdir("/sys") == []
 
     in_a_child(deed)

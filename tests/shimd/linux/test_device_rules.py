@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shimd.linux import bpf
@@ -71,6 +71,7 @@ ACCESS = st.sampled_from(["r", "w", "m", "rw", "rm", "rwm", "mwr"])
 RULES = st.lists(st.builds(Rule, st.booleans(), st.sampled_from("abc"), NUMBERS, NUMBERS, ACCESS), max_size=6)
 
 
+@settings(deadline=None, database=None)
 @given(RULES)
 def test_the_program_says_what_the_last_rule_that_fits_says(rules: list[Rule]) -> None:
     code = program(rules)
@@ -78,6 +79,7 @@ def test_the_program_says_what_the_last_rule_that_fits_says(rules: list[Rule]) -
         assert run(code, *device) == judged(rules, *device), (device, rules)
 
 
+@settings(deadline=None, database=None)
 @given(RULES)
 def test_v1_has_the_same_in_two_files(rules: list[Rule]) -> None:
     """As the kernel keeps them: a default, and exceptions from it (devices.rst)."""

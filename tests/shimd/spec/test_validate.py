@@ -73,7 +73,6 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("hostname", "h" * 65, ""),
     ("domainname", "ä" * 33, ""),
     ("linux/uidMappings", [IDS], ""),
-    ("linux/namespaces/0", {"type": "user"}, "$.linux.uidMappings"),
     ("linux/timeOffsets", {"monotonic": {"secs": 1}}, ""),
     ("linux/devices", [{"type": "x", "path": "/dev/x"}], "$.linux.devices[0].type"),
     ("linux/devices", [{**NULL, "path": "dev/null"}], "$.linux.devices[0].path"),
@@ -192,6 +191,17 @@ NEEDS_NAMESPACE: list[tuple[str, str, str]] = [
     ("user", "linux/uidMappings", "$.linux.uidMappings"),
     ("time", "linux/timeOffsets", "$.linux.timeOffsets"),
 ]
+
+
+def test_a_user_namespace_has_both_maps_or_none() -> None:
+    document = full()
+    for place in ("linux/uidMappings", "linux/gidMappings"):
+        put(document, place, DROP)
+    notices: list[Finding] = []
+    load(document, notices.append)
+    assert {"$.linux.uidMappings", "$.linux.gidMappings"} <= {notice.path for notice in notices}
+    put(document, "linux/gidMappings", [IDS])
+    assert refusal(document).path == "$.linux.uidMappings"
 
 
 @pytest.mark.parametrize(("kind", "place", "path"), NEEDS_NAMESPACE)
