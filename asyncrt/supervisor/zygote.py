@@ -38,6 +38,7 @@ RESTART_PAUSE = 0.5  # seconds between a zygote's death and its successor, again
 
 # -S: the site module would import a megabyte that no shim needs; -I: nothing of the user's environment.
 _BOOT = "import sys; sys.path[:0] = {paths!r}; from shimd.__main__ import main; sys.exit(main())"
+_SWITCH = "ASYNCRT_SCRIPTS"  # "off" (shimd.linux.script.usable)
 _log = structlog.get_logger("asyncrt.supervisor.zygote")
 
 
@@ -72,7 +73,7 @@ class ZygoteProcess:
         arguments = [sys.executable, "-I", "-S", "-c", _BOOT.format(paths=paths), "zygote", "3", "4", "5"]
         arguments += [str(state), *map(str, keep)]
         try:
-            self.pid = os.posix_spawn(sys.executable, arguments, {"LC_ALL": "C.UTF-8"}, file_actions=actions)
+            self.pid = os.posix_spawn(sys.executable, arguments, _environment(), file_actions=actions)
         finally:
             his_control.close()
             his_spawns.close()
@@ -82,6 +83,12 @@ class ZygoteProcess:
         self.spawns = spawns
         self.tickets = tickets
         (state / "zygote.pid").write_text(f"{self.pid} {processes.start_time(self.pid)}\n")
+
+
+def _environment() -> dict[str, str]:
+    """All that a zygote gets of ours: the switch that has the reference executor do every start."""
+    switch = os.environ.get(_SWITCH)
+    return {"LC_ALL": "C.UTF-8"} | ({} if switch is None else {_SWITCH: switch})
 
 
 def kill_predecessor(state: Path) -> None:

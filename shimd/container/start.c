@@ -93,6 +93,15 @@ static int same(struct text a, struct text b)
     return 1;
 }
 
+/* Is it a variable of this name? */
+static int named(struct text entry, struct text name)
+{
+    if (entry.bytes <= name.bytes || entry.at[name.bytes] != '=')
+        return 0;
+    entry.bytes = name.bytes;
+    return same(entry, name);
+}
+
 /* msgpack: each takes one value, or makes `end` null when there is another. */
 
 struct reader {
@@ -336,6 +345,9 @@ static int fill(struct start *start, const struct shim *shim, const struct spawn
         for (int64_t known = 0; known < start->name_count; known++)
             if (same(start->names[known].name, name))
                 place = start->names[known].cell;
+        for (int64_t before = 0; before < i; before++)
+            if (named(spawn->env[before], name)) /* the last one counts; to find its place is left to the reference */
+                return 0;
         if (place < 0 && spare == last)
             return 0;
         start->prepare.cells[place < 0 ? spare++ : place] = joined(&out, entry, NOTHING, NOTHING);

@@ -192,7 +192,8 @@ class Container(Line):
 class Stage:
     """A zygote, its state, a cgroup of its own."""
 
-    def __init__(self, rootfs: Path, keep: Sequence[Path] = ()) -> None:
+    def __init__(self, rootfs: Path, keep: Sequence[Path] = (), scripts: bool = True) -> None:
+        self.scripts = scripts
         number = next(_numbers)
         self.rootfs = rootfs
         self.base = Path(tempfile.mkdtemp(prefix=f"asyncrt-{os.getpid()}-stage-", dir="/tmp"))
@@ -222,6 +223,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, "ASYNCRT_SCRIPTS": "on" if self.scripts else "off"},
             )
         her_control.close()
         her_spawns.close()
@@ -345,9 +347,9 @@ class Stage:
 
 
 @contextlib.contextmanager
-def opened(rootfs: Path, keep: Sequence[Path] = ()) -> Iterator[Stage]:
-    """A stage for one test."""
-    made = Stage(rootfs, keep)
+def opened(rootfs: Path, keep: Sequence[Path] = (), scripts: bool = True) -> Iterator[Stage]:
+    """A stage for one test; without `scripts` every container is started by the reference executor."""
+    made = Stage(rootfs, keep, scripts)
     try:
         yield made
     finally:
