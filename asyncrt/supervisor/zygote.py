@@ -171,7 +171,7 @@ class Zygote:
                     )
 
     async def _send_again(self) -> None:
-        """Spawns that came back: each was read by a midwife who was forked before its plan was compiled.
+        """Spawns that came back: each was read by a shim that was forked before its plan was compiled.
 
         Where that cannot be done the fds are closed, and the start's own line tells that it failed.
         """

@@ -160,7 +160,7 @@ TEXTS = [
 
 
 def test_texts_are_judged_as_the_decoder_does(driver: Path) -> None:
-    """Or a container would be started that nobody can hold: the shim decodes its Spawn once there is something to do."""
+    """Or a container would be started that nobody can hold: its shim decodes the Spawn later on."""
     whole = encode(spawn(hostname="HOST"))
     packets = [(whole.replace(b"\xa4HOST", bytes([0xA0 + len(text)]) + text), 1) for text in TEXTS]
     expected = ["f" if isinstance(decoded(packet), Spawn) else "-" for packet, _ in packets]
@@ -170,7 +170,7 @@ def test_texts_are_judged_as_the_decoder_does(driver: Path) -> None:
 
 @pytest.mark.root
 def test_a_broken_packet_starts_nothing(stage: Stage) -> None:
-    """The shim that got it says why on stderr and ends by itself; the zygote and the next container know nothing of it."""
+    """The shim that got it says why on stderr and ends; the zygote and the next container know nothing of it."""
     key = stage.template(config("sleep", "600"))
     whole = encode(spawn(template=key))
     packets = [whole[:place] for place in (1, 5, 60, len(whole) - 1)]

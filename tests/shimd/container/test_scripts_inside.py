@@ -1,4 +1,4 @@
-"""Started by script or by the reference executor, a container is the same: seen from outside, from inside, and on disk."""
+"""By script or by the reference executor, a container is the same: seen from outside, from inside, and on disk."""
 
 import os
 import re
