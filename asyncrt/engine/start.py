@@ -24,7 +24,7 @@ from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.task import Task
 from shimd.wire.messages import Spawn
 
-# Above the midwife's own limit for a set-up: who waits here hears her reason first.
+# Above the shim's own limit for a set-up: who waits here hears its reason first.
 START_SECONDS = 75.0
 
 

@@ -38,6 +38,7 @@ RESTART_PAUSE = 0.5  # seconds between a zygote's death and its successor, again
 
 # -S: the site module would import a megabyte that no shim needs; -I: nothing of the user's environment.
 _BOOT = "import sys; sys.path[:0] = {paths!r}; from shimd.__main__ import main; sys.exit(main())"
+_SWITCH = "ASYNCRT_SCRIPTS"  # "off" (shimd.linux.script.usable)
 _log = structlog.get_logger("asyncrt.supervisor.zygote")
 
 
@@ -75,7 +76,7 @@ class ZygoteProcess:
         try:
             # Not by its path: what runs in the zygote is what /proc/PID/exe of a container's first moment leads to.
             program = f"/proc/self/fd/{sources[-1]}"
-            self.pid = os.posix_spawn(program, arguments, {"LC_ALL": "C.UTF-8"}, file_actions=actions)
+            self.pid = os.posix_spawn(program, arguments, _environment(), file_actions=actions)
         finally:
             his_control.close()
             his_spawns.close()
@@ -85,6 +86,12 @@ class ZygoteProcess:
         self.spawns = spawns
         self.tickets = tickets
         (state / "zygote.pid").write_text(f"{self.pid} {processes.start_time(self.pid)}\n")
+
+
+def _environment() -> dict[str, str]:
+    """All that a zygote gets of ours: the switch that has the reference executor do every start."""
+    switch = os.environ.get(_SWITCH)
+    return {"LC_ALL": "C.UTF-8"} | ({} if switch is None else {_SWITCH: switch})
 
 
 def kill_predecessor(state: Path) -> None:
@@ -167,7 +174,7 @@ class Zygote:
                     )
 
     async def _send_again(self) -> None:
-        """Spawns that came back: each was read by a midwife who was forked before its plan was compiled.
+        """Spawns that came back: each was read by a shim that was forked before its plan was compiled.
 
         Where that cannot be done the fds are closed, and the start's own line tells that it failed.
         """

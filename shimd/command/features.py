@@ -60,15 +60,9 @@ def document() -> dict[str, Any]:
     }
 
 
-# Words of options.parse that stand in none of its tables.
-SINGLE_WORDS = ("bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap")
-
-
 def mount_options() -> list[str]:
-    """Every word that is not handed to the file system as it is."""
-    words = {*options.ATTRIBUTES, *(f"r{word}" for word in options.ATTRIBUTES), *options.PROPAGATIONS}
-    words |= {*options.OLD_FLAGS, *options.NOTHING, *SINGLE_WORDS}
-    return sorted({word for word in words if not options.parse((word,)).parameters} | set(options.SUPERBLOCK_FLAGS))
+    """Every word that is not handed to the file system."""
+    return sorted(options.names())
 
 
 def _seccomp() -> dict[str, Any]:

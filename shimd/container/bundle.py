@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from shimd.container import borrowed, console, devices, hooks, identity, root, rootfs, waiting
+from shimd.container import borrowed, console, devices, hooks, identity, root, rootfs, seccomp, waiting
 from shimd.container.making import Operation
 from shimd.container.plan import Plan, compile_plan
 from shimd.errors import RuntimeTrouble, Trouble
@@ -65,7 +65,7 @@ def compile(config: Config, hierarchies: list[Hierarchy], wish: Wish) -> Plan:
         raise RuntimeTrouble(Trouble("use", f"root {config.root.path}", "no such directory", errno=2))
     engines = engines_plan(config, hierarchies)
     *steps, last = waiting.without_shim(engines.process, keyring=wish.keyring)
-    assert isinstance(last, identity.Exec)
+    assert isinstance(last, identity.Exec | seccomp.ConfinedExec)
     find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
     return engines._replace(
         rooting=tuple(_rooting(engines.rooting, config, wish)),

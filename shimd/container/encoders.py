@@ -115,6 +115,8 @@ def _bind(to: Phrases, step: mounts.BindMount) -> None:
 
 
 def _mount_cgroups(to: Phrases, step: mounts.MountCgroups) -> None:
+    if step.whole:
+        raise Unscripted(step.describe())
     code = to.script
     target = to.directory(step.destination)
     if step.hierarchies and step.hierarchies[0].version == 2:

@@ -177,8 +177,9 @@ def _changed_namespaces(config: Config) -> set[str]:
 def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
     strangers = config.linux.namespace("user") is not None
     steps: list[Operation] = rootfs.first(config)
-    if config.linux.mount_label:
-        steps.append(labels.CheckMountLabel(config.linux.mount_label))
+    if label := config.linux.mount_label:
+        steps.append(labels.CheckMountLabel(label))
+        config = config._replace(mounts=tuple(labels.labelled(mount, label) for mount in config.mounts))
     steps += mounting.inside(config, hierarchies)
     bound = mounting.brings_devices(config)
     steps.append(devices.DefaultDevices(bound))

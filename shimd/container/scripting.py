@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_SEQPACKET
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -83,7 +84,7 @@ def compile_script(plan: Plan, anchors: Anchors) -> Scripted | None:
         return None
     try:
         return Compiler(plan, anchors).compile()
-    except Unscripted:
+    except (Unscripted, struct.error, OverflowError):  # the two: more cells, or a larger number, than the fields hold
         return None
 
 

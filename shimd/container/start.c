@@ -93,6 +93,15 @@ static int same(struct text a, struct text b)
     return 1;
 }
 
+/* Is it a variable of this name? */
+static int named(struct text entry, struct text name)
+{
+    if (entry.bytes <= name.bytes || entry.at[name.bytes] != '=')
+        return 0;
+    entry.bytes = name.bytes;
+    return same(entry, name);
+}
+
 /* msgpack: each takes one value, or makes `end` null when there is another. */
 
 struct reader {
@@ -122,6 +131,31 @@ static uint64_t take_integer(struct reader *in)
     return 0;
 }
 
+/* Is it UTF-8 without a NUL, which would end the path early? messages.decode takes nothing else, and what it would refuse
+ * when the container runs already must not be started. */
+static int proper(struct text text)
+{
+    const unsigned char *at = (const unsigned char *)text.at, *end = at + text.bytes;
+    while (at < end) {
+        unsigned first = *at++, low = 0x80, high = 0xbf;
+        int more = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+        if (!first || (first >= 0x80 && first < 0xc2) || first > 0xf4 || end - at < more)
+            return 0;
+        if (first == 0xe0)
+            low = 0xa0; /* no longer than need be */
+        if (first == 0xed)
+            high = 0x9f; /* no surrogates */
+        if (first == 0xf0)
+            low = 0x90;
+        if (first == 0xf4)
+            high = 0x8f; /* the last plane */
+        for (; more--; low = 0x80, high = 0xbf, at++)
+            if (*at < low || *at > high)
+                return 0;
+    }
+    return 1;
+}
+
 static struct text take_text(struct reader *in)
 {
     struct text text = {0, 0};
@@ -139,9 +173,8 @@ static struct text take_text(struct reader *in)
     }
     text.at = (const char *)in->at;
     in->at += text.bytes;
-    for (int64_t i = 0; i < text.bytes; i++)
-        if (!text.at[i])
-            in->end = 0; /* a NUL would end the path early */
+    if (!proper(text))
+        in->end = 0;
     return text;
 }
 
@@ -336,6 +369,9 @@ static int fill(struct start *start, const struct shim *shim, const struct spawn
         for (int64_t known = 0; known < start->name_count; known++)
             if (same(start->names[known].name, name))
                 place = start->names[known].cell;
+        for (int64_t before = 0; before < i; before++)
+            if (named(spawn->env[before], name)) /* the last one counts; to find its place is left to the reference */
+                return 0;
         if (place < 0 && spare == last)
             return 0;
         start->prepare.cells[place < 0 ? spare++ : place] = joined(&out, entry, NOTHING, NOTHING);

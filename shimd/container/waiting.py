@@ -20,7 +20,7 @@ import os
 import stat
 from typing import NamedTuple, NoReturn
 
-from shimd.container import identity
+from shimd.container import identity, seccomp
 from shimd.container.hooks import ContainerHooks
 from shimd.container.making import Making, Operation
 from shimd.errors import NOT_EXECUTABLE, NOT_FOUND, RUNTIME_FAILED, RuntimeTrouble, Trouble
@@ -77,10 +77,10 @@ class Await(NamedTuple):
     """Wait for `start`, run its hooks, become the program. Stands where Exec stands under a shim."""
 
     hooks: tuple[Hook, ...]
-    run: identity.Exec
+    run: identity.Exec | seccomp.ConfinedExec
 
     def describe(self) -> tuple[str, str]:
-        return "await start, then run", self.run.args[0]
+        return "await start, then run", self.run.describe()[1]
 
     def execute(self, making: Making) -> None:
         start, outcome = making.start_fds
@@ -93,7 +93,7 @@ class Await(NamedTuple):
         except RuntimeTrouble as error:
             _give_up(outcome, error.trouble)
         except OSError as error:
-            _give_up(outcome, Trouble("run", self.run.args[0], (error.strerror or str(error)).lower()))
+            _give_up(outcome, Trouble("run", self.run.describe()[1], (error.strerror or str(error)).lower()))
 
 
 def _give_up(outcome: int, trouble: Trouble) -> NoReturn:

@@ -192,9 +192,10 @@ class Container(Line):
 class Stage:
     """A zygote, its state, a cgroup of its own."""
 
-    def __init__(self, rootfs: Path, keep: Sequence[Path] = (), sealed: bool = True) -> None:
+    def __init__(self, rootfs: Path, keep: Sequence[Path] = (), sealed: bool = True, scripts: bool = True) -> None:
         self.sealed = sealed
         """Does its zygote run from a read-only mount, as the supervisor starts it?"""
+        self.scripts = scripts
         number = next(_numbers)
         self.rootfs = rootfs
         self.base = Path(tempfile.mkdtemp(prefix=f"asyncrt-{os.getpid()}-stage-", dir="/tmp"))
@@ -226,6 +227,7 @@ class Stage:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, "ASYNCRT_SCRIPTS": "on" if self.scripts else "off"},
             )
         os.close(interpreter)
         her_control.close()
@@ -350,9 +352,9 @@ class Stage:
 
 
 @contextlib.contextmanager
-def opened(rootfs: Path, keep: Sequence[Path] = (), sealed: bool = True) -> Iterator[Stage]:
+def opened(rootfs: Path, keep: Sequence[Path] = (), sealed: bool = True, scripts: bool = True) -> Iterator[Stage]:
     """A stage for one test."""
-    made = Stage(rootfs, keep, sealed)
+    made = Stage(rootfs, keep, sealed, scripts)
     try:
         yield made
     finally:

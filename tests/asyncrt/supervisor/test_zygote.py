@@ -29,7 +29,7 @@ def test_more_different_configs_at_once_than_plans_are_kept(engine: Engine, imag
 
 
 def test_different_configs_while_others_start(shared: Engine, image: str) -> None:
-    """A midwife that was forked before a plan was compiled may read a Spawn of it: she sends it back."""
+    """A shim that was forked before a plan was compiled may read a Spawn of it: it sends it back."""
     for turn in range(3):
         commands = [shared.popen("run", "--rm", image, "sh", "-c", f"exit {n}; : {turn}") for n in range(40)]
         for n, command in enumerate(commands):

@@ -109,3 +109,9 @@ def test_a_proc_that_was_swapped_catches_nothing(tmp_path: Path, target: str, sa
     assert untouched == "True", done.stdout + done.stderr
     assert not said or said in errors
     assert os.path.exists("/proc/self/attr/exec")
+
+
+def test_the_label_reaches_the_mounts_of_a_plan() -> None:
+    plan = compile_plan(load(config("sh", linux={"mountLabel": CONTEXT})), [], stdin=False)
+    labelled = [step.describe()[1] for step in plan.rooting if f"context', '{CONTEXT}'" in repr(step)]
+    assert labelled == ["tmpfs on /dev", "devpts on /dev/pts", "tmpfs on /dev/shm"]

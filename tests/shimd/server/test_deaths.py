@@ -149,7 +149,7 @@ def test_a_failed_start_is_written_for_the_next_supervisor(stage: Stage) -> None
     key = stage.template(config("no-such-program"))
     stage.spawn(container, key, ticket=False)
     stage.ticket()
-    container.end.shutdown(0)  # it hears nothing any more, yet is no EOF to the midwife
+    container.end.shutdown(0)  # it hears nothing any more, yet is no EOF to the shim
     container.end.close()
     assert until(lambda: container.log("exit"))
     record = unpack_record(container.log("exit"))

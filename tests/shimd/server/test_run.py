@@ -180,7 +180,7 @@ def test_a_root_that_is_missing(stage: Stage) -> None:
 
 
 def test_a_template_that_nobody_sent(stage: Stage) -> None:
-    """The spawn comes back with its fds: its plan may have been compiled after this midwife was forked."""
+    """The spawn comes back with its fds: its plan may have been compiled after this shim was forked."""
     container = stage.prepare()
     stage.spawn(container, "no-such-key")
     poll = select.poll()
