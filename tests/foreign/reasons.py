@@ -27,7 +27,7 @@ RUNC = {
     "no_pivot: *": f"{MEND}mounts of the machine are to be seen without pivot_root",
     "ps: *": f"{MEND}JSON over several lines; a stopped container has no processes, which is no error",
     "seccomp: runc run [seccomp] (startContainer hook)": f"{MEND}the hook runs before the filter is there",
-    "seccomp-notify: runc run [seccomp] (SCMP_ACT_NOTIFY no seccompagent)": f"{MEND}wants `failed to connect with seccomp agent`",
+    "seccomp-notify: * (SCMP_ACT_NOTIFY no seccompagent)": f"{MEND}wants `failed to connect with seccomp agent`",
     "seccomp-notify: runc run [seccomp] (SCMP_ACT_NOTIFY write)": f"{MEND}notifying about write is not refused",
     "update: update devices [minimal transition rules]": f"{MEND}access `rwa`: runc passes the letter over",
     "checkpoint: *": "checkpoint and restore do not exist (criu is not there either)",
