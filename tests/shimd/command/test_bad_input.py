@@ -1,6 +1,7 @@
 """Malformed bundles and what goes wrong half way: an error with a place in it, never a traceback, nothing left."""
 
 import contextlib
+import copy
 import io
 import json
 import os
@@ -34,7 +35,7 @@ PLACES = list(places(documents.usual()))
 
 
 def changed(place: tuple[Any, ...], value: Any) -> Any:
-    document: Any = documents.usual()
+    document: Any = copy.deepcopy(documents.usual())  # its parts are shared by all who ask
     if not place:
         return value
     parent = document
