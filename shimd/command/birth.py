@@ -55,6 +55,9 @@ class Birth:
         self.place = place
         self.hierarchies = cgroups.hierarchies()
         self.plan = bundle.compile(self.config, self.hierarchies, self.wish)
+        if journal.loud:
+            for line in self.plan.describe():
+                journal.debug(f"plan: {line}")
 
     def deliver(self, console: int) -> Newborn:
         """Everything up to the wait, or everything undone and RuntimeTrouble."""

@@ -13,7 +13,7 @@ from shimd.command.flags import text, texts
 from shimd.command.foreground import Foreground
 from shimd.command.record import Record
 from shimd.command.shelf import CONFIG, Shelf
-from shimd.command.terminal import Terminal
+from shimd.command.terminal import Terminal, own_size
 from shimd.container import bundle, entering, lifecycle, waiting
 from shimd.container.console import TakeConsole
 from shimd.container.launch import Born
@@ -45,6 +45,7 @@ def main(context: Context) -> int:
         raise RuntimeTrouble(Trouble("exec in", record.id, "there is no command"))
     # The container's own config says what its processes share: namespaces, seccomp, the capabilities it may have.
     plan = bundle.engines_plan(config, [Hierarchy(*place) for place in _places(record)])
+    context.journal.debug(f"exec in {record.id}: {' '.join(process.args)}")
     return Execution(context, record, plan, process).run()
 
 
@@ -133,7 +134,7 @@ class Execution:
         # Taken by Exec after the process's own: what LISTEN_FDS says must be true.
         self.making = Making(record.id, Anchors("", "", ""), [], record.cgroup, "", env, {})
         self.making.kept_fds = self.kept
-        self.making.cgroups_below = _below(plan, texts(context.values, "cgroup"))
+        self.making.cgroups_below = _below(plan, record, texts(context.values, "cgroup"))
 
     def run(self) -> int:
         detached = bool(self.values["detach"])
@@ -194,7 +195,9 @@ class Execution:
         process = self.process
         added: list[Operation] = []
         if process.terminal:
-            added.append(TakeConsole(process.user.uid, process.console_size, bound=False))
+            # Now and not once we have the master: the program may ask before that.
+            size = process.console_size or (None if self.values["detach"] else own_size())
+            added.append(TakeConsole(process.user.uid, size, bound=False))
         find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
         return (*added, *waiting.without_shim(list(steps), keyring=True), find, waiting.KeepFds())
 
@@ -221,11 +224,13 @@ def _await_exec(born: Born, id: str) -> None:
         raise RuntimeTrouble(Trouble("exec in", id, "it was killed while it was set up"))
 
 
-def _below(plan: Plan, words: list[str]) -> dict[str, str]:
+def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
     """--cgroup: by a hierarchy's mount, the path below the container's cgroup. RuntimeTrouble if it leads out."""
     below: dict[str, str] = {}
     for word in words:
         controllers, colon, path = word.rpartition(":")
+        if ".." in path.split("/"):
+            raise RuntimeTrouble(Trouble("use --cgroup:", "", f"{word} is not a sub cgroup path"))
         path = os.path.normpath("/" + path)
         chosen = [
             hierarchy
@@ -235,5 +240,9 @@ def _below(plan: Plan, words: list[str]) -> dict[str, str]:
         if not chosen:
             raise RuntimeTrouble(Trouble("use", f"--cgroup {word}", "the container is in no such hierarchy"))
         for hierarchy in chosen:
+            directory = hierarchy.mount + record.cgroup + path.rstrip("/")
+            if not os.path.isdir(directory):
+                cause = f"adding pid {os.getpid()} to {directory}/cgroup.procs: no such file or directory"
+                raise RuntimeTrouble(Trouble("exec in", record.id, cause, errno=2))
             below[hierarchy.mount] = "" if path == "/" else path
     return below

@@ -16,8 +16,8 @@ def main(context: Context) -> int:
     record = shelf.read()
     now = status.of(shelf, record)
     if now == lifecycle.STOPPED:
-        # With --all a stopped container may have processes: those of a shared pid namespace.
-        if not (context.values["all"] and not record.own_pids and members.pids(record)):
+        # With --all it may have processes, those of a shared pid namespace; if not, all are what they shall be.
+        if not context.values["all"]:
             raise RuntimeTrouble(Trouble("kill", record.id, "container not running", errno=3))
     else:
         lifecycle.after(now, "kill", record.id)
@@ -43,6 +43,6 @@ def main(context: Context) -> int:
 def signal_of(word: str) -> int:
     """RuntimeTrouble for no signal."""
     number = pidfd.number_of(word)
-    if not number:
+    if number < 0:
         raise RuntimeTrouble(Trouble("use", f"{word!a:.40}", "unknown signal", "a number or a name such as TERM"))
     return number

@@ -6,8 +6,9 @@ from shimd.command import status
 from shimd.command.context import Context
 from shimd.command.flags import Misuse
 from shimd.command.shelf import Shelf, ids
-from shimd.command.state import print_json, told
+from shimd.command.state import told
 from shimd.errors import RuntimeTrouble
+from shimd.spec import text
 
 COLUMNS = (("ID", "id"), ("PID", "pid"), ("STATUS", "status"), ("BUNDLE", "bundle"), ("CREATED", "created"))
 
@@ -28,7 +29,7 @@ def main(context: Context) -> int:
     if context.values["quiet"]:
         os.write(1, "".join(f"{entry['id']}\n" for entry in found).encode())
     elif form == "json":
-        print_json(found)
+        os.write(1, (text.write(found) + "\n").encode())  # one line, as runc's callers read it
     else:
         columns = (*COLUMNS, ("OWNER", "owner"))
         rows = [[title for title, _ in columns], *([str(entry[name]) for _, name in columns] for entry in found)]

@@ -53,7 +53,7 @@ def _journal(values: flags.Values) -> Journal:
 def _perform(name: str, words: list[str], root: str, journal: Journal) -> int:
     verb = VERBS.get(name)
     if verb is None:
-        raise Misuse(f"unknown command {name!r}; asyncrt-oci --help lists them")
+        raise Misuse(f"No help topic for {name!r}: it is no command; asyncrt-oci --help lists them")
     values, arguments = flags.split(words, verb.flags, to_first=verb.to_first)
     if values["help"]:
         return _print(usage(name))

@@ -6,9 +6,9 @@ import subprocess
 from shimd.command import members, status
 from shimd.command.context import Context
 from shimd.command.flags import Misuse
-from shimd.command.state import print_json
 from shimd.container import lifecycle
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
+from shimd.spec import text
 
 
 def main(context: Context) -> int:
@@ -17,15 +17,15 @@ def main(context: Context) -> int:
         raise Misuse(f"invalid format option {form!r}: table or json")
     shelf = context.shelf()
     record = shelf.read()
-    if status.of(shelf, record) == lifecycle.STOPPED:
-        raise RuntimeTrouble(Trouble("ps", record.id, "container not running", errno=3))
-    pids = members.pids(record)
+    # Of a container that stopped nobody is left, or who shared its pid namespace.
+    stopped = status.of(shelf, record) == lifecycle.STOPPED
+    pids = [] if stopped and record.own_pids else members.pids(record)
     if form == "json":
-        print_json(pids)
+        os.write(1, (text.write(pids) + "\n").encode())
         return 0
     options = context.arguments[1:] or ["-ef"]
     try:
-        done = subprocess.run(["ps", *options], check=False, capture_output=True, text=True)
+        done = subprocess.run(["ps", *options], check=False, capture_output=True, encoding="utf-8", errors="replace")
     except OSError as error:
         raise RuntimeTrouble(from_oserror("run", "ps", error, "--format json needs none")) from None
     if done.returncode:

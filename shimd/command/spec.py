@@ -11,6 +11,9 @@ from shimd.spec import text as json
 # The version of the spec that the document needs; older runtimes refuse a newer one.
 NEEDED = "1.0.2"
 CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
+NAMESPACES = ["pid", "network", "ipc", "uts", "mount"]
+if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+    NAMESPACES.append("cgroup")  # on v1 it is not usual, and callers that want it add it
 SAFE = ["nosuid", "noexec", "nodev"]
 MASKED = [
     *("/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list"),
@@ -65,7 +68,7 @@ def usual() -> dict[str, Any]:
         ],
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
+            "namespaces": [{"type": kind} for kind in NAMESPACES],
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
         },
@@ -76,8 +79,8 @@ def rootless() -> dict[str, Any]:
     """For who has one id and no right to another: a user namespace, the machine's network and its /sys by a bind."""
     document = usual()
     linux = document["linux"]
-    kinds = ("pid", "ipc", "uts", "mount", "cgroup", "user")
-    linux["namespaces"] = [{"type": kind} for kind in kinds]
+    kinds = [kind for kind in NAMESPACES if kind != "network"]
+    linux["namespaces"] = [{"type": kind} for kind in (*kinds, "user")]
     linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
     linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
     del linux["resources"]

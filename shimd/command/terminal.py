@@ -11,7 +11,9 @@ import tty
 from _socket import AF_UNIX, SOCK_STREAM, socketpair
 from typing import Any
 
+from shimd.container.console import resize
 from shimd.errors import RuntimeTrouble, Trouble
+from shimd.spec.config import ConsoleSize
 from shimd.wire import channel
 
 CHUNK = 1 << 16
@@ -100,16 +102,22 @@ class Terminal:
             continue
 
     def follow_size(self) -> None:
-        """The size of our window (ioctl_tty(2), TIOCGWINSZ), where we have one."""
-        try:
-            size = fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(SIZE_BYTES))
-        except OSError:
-            return
-        if any(struct.unpack("HHHH", size)[:2]):
-            fcntl.ioctl(self.master, termios.TIOCSWINSZ, size)
+        """Our window has another size now."""
+        size = own_size()
+        if size is not None:
+            resize(self.master, size)
 
     def restore(self) -> None:
         """Our own terminal as it was."""
         if self.saved is not None:
             termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
             self.saved = None
+
+
+def own_size() -> ConsoleSize | None:
+    """The size of our window (ioctl_tty(2), TIOCGWINSZ), where we have one."""
+    try:
+        height, width, _, _ = struct.unpack("HHHH", fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(SIZE_BYTES)))
+    except OSError:
+        return None
+    return ConsoleSize(height, width) if height or width else None

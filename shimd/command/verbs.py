@@ -165,7 +165,13 @@ VERBS = {
 def usage(name: str) -> str:
     """The help of a verb, or of the program for ""."""
     if not name:
-        lines = ["usage: asyncrt-oci [FLAG...] VERB [FLAG...] [ARGUMENT...]", "", "verbs:"]
+        lines = [
+            "NAME: asyncrt-oci - an OCI runtime",
+            "",
+            "usage: asyncrt-oci [FLAG...] VERB [FLAG...] [ARGUMENT...]",
+            "",
+            "verbs:",
+        ]
         lines += [f"  {verb:10} {entry.help}" for verb, entry in VERBS.items()]
         return "\n".join([*lines, "", "flags:", *_flags(GLOBAL)]) + "\n"
     entry = VERBS[name]

@@ -59,7 +59,10 @@ class ContainerHooks(NamedTuple):
         return "run", f"{self.moment} hooks"
 
     def execute(self, making: Making) -> None:
-        status = "creating" if self.moment == "createContainer" else "created"
+        status = "created"
+        if self.moment == "createContainer":
+            status = "creating"
+            os.fchdir(making.root_fd)  # as runc has it: what it mounts or makes is in the root
         # The pid as the container sees it: that is what the spec wants in its namespaces.
         run(self.moment, self.hooks, {**making.state, "status": status, "pid": os.getpid()})
 
@@ -92,7 +95,7 @@ def run_all(moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object]) -
 
 def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
     """One hook from birth to death; what was wrong with it."""
-    deed = f"run {moment} hook"
+    deed, subject = "error running hook", f"{hook.path} of {moment}"  # the first is what runc's callers look for
     stdin = os.memfd_create("state")  # not a pipe: a hook that does not read must not block one that writes
     output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -110,17 +113,17 @@ def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
         finally:
             os.close(pidfd)
     except OSError as error:
-        return Trouble(deed, hook.path, (error.strerror or str(error)).lower(), errno=error.errno or 0)
+        return Trouble(deed, subject, (error.strerror or str(error)).lower(), errno=error.errno or 0)
     finally:
         channel.close_all((stdin, output, theirs))
     if not in_time:
-        return Trouble(deed, hook.path, f"it took longer than {hook.timeout} s")
+        return Trouble(deed, subject, f"it took longer than {hook.timeout} s")
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         return None
     cause = f"exit status {code}" if code > 0 else f"killed by signal {-code}"
     said = words.decode(errors="replace").strip()
-    return Trouble(deed, hook.path, f"{cause}: {said}" if said else cause)
+    return Trouble(deed, subject, f"{cause}: {said}" if said else cause)
 
 
 def _listen(pidfd: int, output: int, timeout: int | None) -> tuple[bytes, bool]:

@@ -334,7 +334,8 @@ def _unified(resources: Resources, version: int) -> list[Setting]:
     """v2's own files, after all else; a value of several lines is as many writes, as the kernel reads them."""
     if resources.unified and version == 1:
         path = f"{RESOURCES}.unified"
-        raise RuntimeTrouble(Trouble("plan", path, "its keys are files of cgroup v2, and this machine has cgroup v1"))
+        cause = "its keys are files of cgroup v2, and this machine has cgroup v1"
+        raise RuntimeTrouble(Trouble("plan", path, cause, "invalid configuration"))
     return [
         Setting(f"unified.{name}", name.partition(".")[0], ((name, line),), False, True)
         for name, value in resources.unified.items()

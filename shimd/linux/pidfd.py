@@ -16,7 +16,10 @@ def send(pidfd: int, number: int) -> None:
 
 
 def number_of(word: str) -> int:
-    """A signal by number or name, with or without SIG, in either case, RTMIN+1 too; 0 if there is none."""
+    """A signal by number or name, with or without SIG, in either case, RTMIN+1 too; -1 if there is none.
+
+    0 is none either, but may be sent: it asks whether it could be (kill(2)).
+    """
     name = word.upper().removeprefix("SIG")
     base, sign, distance = name.partition("-" if name.startswith("RTMAX") else "+")
     if word.isascii() and word.isdigit() and len(word) < 4:
@@ -26,5 +29,5 @@ def number_of(word: str) -> int:
         number = REALTIME[base] + (-step if base == "RTMAX" else step)
     else:
         found = getattr(_signal, f"SIG{name}", None) if name.isalnum() else None
-        number = int(found) if isinstance(found, int) else 0
-    return number if 1 <= number <= LAST else 0
+        number = int(found) if isinstance(found, int) else -1
+    return number if 0 <= number <= LAST else -1

@@ -104,12 +104,12 @@ try:
     from _json import encode_basestring_ascii, make_encoder, make_scanner
 
     _scan = make_scanner(_Context())  # type: ignore[arg-type] # typeshed wants a scanner to make a scanner
-    # markers None: no cycle is looked for, documents have none; ", " and ": " are json's own separators
-    _encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+    # markers None: no cycle is looked for, documents have none. Separators as Go writes them: callers compare texts.
+    _encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False)
 except ImportError:
     import json
 
     _scan = json.scanner.make_scanner(_Context())  # type: ignore[attr-defined]
 
     def _encode(document: object, level: int) -> Iterable[str]:
-        return (json.dumps(document, allow_nan=False),)
+        return (json.dumps(document, allow_nan=False, separators=(",", ":")),)

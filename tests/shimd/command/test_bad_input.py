@@ -35,7 +35,7 @@ PLACES = list(places(documents.usual()))
 
 
 def changed(place: tuple[Any, ...], value: Any) -> Any:
-    document: Any = copy.deepcopy(documents.usual())  # its parts are shared by all who ask
+    document: Any = copy.deepcopy(documents.usual())  # parts of it are shared
     if not place:
         return value
     parent = document

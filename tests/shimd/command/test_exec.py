@@ -131,8 +131,10 @@ def test_a_sub_cgroup(running: Runtime) -> None:
     word = "below" if version_2 else "pids,memory:below"  # not every: an empty cpuset takes nobody
     out = running.must("exec", "--cgroup", word, C, "cat", "/proc/self/cgroup").stdout
     assert "/below" in out
+    assert ".. is not a sub cgroup path" in running.fails("exec", "--cgroup", "..", C, "true", code=255)
     running.fails("exec", "--cgroup", "nowhere:below", C, "true", code=255)
-    running.fails("exec", "--cgroup", "not/there", C, "true", code=255)
+    missing = running.fails("exec", "--cgroup", "not/there", C, "true", code=255)
+    assert f"{C}/not/there/cgroup.procs: no such file or directory" in missing
 
 
 def test_a_new_user_namespace_is_joined(oci: Runtime) -> None:
@@ -220,9 +222,9 @@ def test_a_foreground_terminal_is_carried(running: Runtime) -> None:
 
     pid, master = pty.fork()
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 21, 43, 0, 0))
         command = running.command("exec", "-t", C, "sh", "-c", "stty size; read word; echo got=$word; exit 5")
         os.execv(command[0], command)
-    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 21, 43, 0, 0))
     read = b""
     sent = False
     try:

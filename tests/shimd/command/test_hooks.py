@@ -67,7 +67,7 @@ def test_a_failure_before_created_undoes_everything(oci: Runtime, log: Path, mom
     bad = {"path": "/bin/sh", "args": ["sh", "-c", "echo no reason given >&2; exit 3"]}
     place = bundle(oci, {moment: [bad], "poststop": [hook("poststop", log)]})
     words = oci.fails("create", "-b", place, C)
-    assert f"run {moment} hook /bin/sh: exit status 3: no reason given" in words
+    assert f"error running hook /bin/sh of {moment}: exit status 3: no reason given" in words
     assert oci.ids() == []
     assert cgroups_of(C) == []
     assert [line[0] for line in lines(log)] == ["poststop"]
@@ -82,7 +82,7 @@ def test_the_first_failure_is_the_last_hook(oci: Runtime, log: Path) -> None:
 def test_a_failed_start_container_hook_ends_the_container(oci: Runtime) -> None:
     place = bundle(oci, {"startContainer": [{"path": "/bin/false"}]}, "touch", "/tmp/ran")
     oci.must("create", "-b", place, C)
-    assert "run startContainer hook /bin/false: exit status 1" in oci.fails("start", C)
+    assert "error running hook /bin/false of startContainer: exit status 1" in oci.fails("start", C)
     oci.await_status(C, "stopped")
     assert not (oci.folder / "ran").exists()
 
@@ -90,7 +90,7 @@ def test_a_failed_start_container_hook_ends_the_container(oci: Runtime) -> None:
 def test_a_failed_poststart_hook_stops_the_container(oci: Runtime) -> None:
     place = bundle(oci, {"poststart": [{"path": "/bin/false"}]})
     oci.must("create", "-b", place, C)
-    assert "run poststart hook /bin/false: exit status 1" in oci.fails("start", C)
+    assert "error running hook /bin/false of poststart: exit status 1" in oci.fails("start", C)
     oci.await_status(C, "stopped")
 
 
@@ -98,7 +98,7 @@ def test_a_failed_poststop_hook_warns_and_the_next_runs(oci: Runtime, log: Path)
     place = bundle(oci, {"poststop": [{"path": "/bin/false"}, hook("poststop", log)]})
     oci.must("create", "-b", place, C)
     result = oci.must("delete", "-f", C)
-    assert "run poststop hook /bin/false: exit status 1" in result.warnings
+    assert "error running hook /bin/false of poststop: exit status 1" in result.warnings
     assert [line[0] for line in lines(log)] == ["poststop"]
     assert oci.ids() == []
 

@@ -64,7 +64,7 @@ def test_what_is_no_flag(words: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "number"),
-    [("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+1", 35), ("SIGRTMAX-1", 63), ("0", 0), ("65", 0), ("KILLS", 0)],
+    [("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+1", 35), ("SIGRTMAX-1", 63), ("0", 0), ("65", -1), ("KILLS", -1)],
 )
 def test_signals_by_name_and_number(word: str, number: int) -> None:
     assert pidfd.number_of(word) == number
@@ -116,13 +116,13 @@ def test_the_version_says_the_specs() -> None:
 def test_help_lists_the_verbs_or_a_verbs_flags(words: str) -> None:
     done = said(*words.split())
     assert done.returncode == 0
-    assert done.stdout.startswith("usage: asyncrt-oci")
+    assert "usage: asyncrt-oci" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("nonsense", "unknown command"),
+        ("nonsense", "No help topic for 'nonsense'"),
         ("--systemd-cgroup list", "systemd"),
         ("--log-format xml list", "text or json"),
         ("state", '"state" takes CONTAINER'),
