@@ -89,11 +89,6 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"root": [RootMount("overlay", ["/tmp"], "/no/upper", "/no/work")]},
         "root file system",
     ),
-    "a root that may not be pivoted": (
-        config("true", linux={"rootfsPropagation": "shared"}),
-        {},
-        "change to the root file system: invalid argument",
-    ),
     "a cgroup below nothing": (unlike(), {"cgroup": "/no-such-parent/x"}, "create cgroup in .*: no such file"),
 }
 
