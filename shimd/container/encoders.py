@@ -18,7 +18,7 @@ from shimd.linux import executables, filters, netdevice, processes
 from shimd.linux import identity as capabilities
 from shimd.linux import mounts as kernel
 from shimd.linux import seccomp as filter_calls
-from shimd.linux.script import Cell, Label
+from shimd.linux.script import ANY_ERROR, Cell, Label
 
 EXECUTING = 1  # what a run's state says from the first execve on (start.c)
 SPARE_ENV = 32
@@ -322,12 +322,19 @@ def _create_cgroup(to: Phrases, step: cgroups.CreateCgroup) -> None:
         raise Unscripted(step.describe())  # its cpus are read from above
     directory = to.cgroup_path(mount)
     code.call("mkdirat", kernel.AT_FDCWD, directory, 0o755)
+    held, failed = Label(), Label()
     if step.hierarchy.version == 2:
-        code.call("openat", kernel.AT_FDCWD, directory, DIRECTORY, out=to.cgroup)
-        return
-    tasks = code.cell()
-    to.tasks.append(tasks)
-    code.call("openat", kernel.AT_FDCWD, to.cgroup_path(mount, "/tasks"), os.O_WRONLY | os.O_CLOEXEC, out=tasks)
+        code.call("openat", kernel.AT_FDCWD, directory, DIRECTORY, out=to.cgroup, expect=((ANY_ERROR,), failed))
+    else:
+        tasks = code.cell()
+        to.tasks.append(tasks)
+        path, flags = to.cgroup_path(mount, "/tasks"), os.O_WRONLY | os.O_CLOEXEC
+        code.call("openat", kernel.AT_FDCWD, path, flags, out=tasks, expect=((ANY_ERROR,), failed))
+    code.jump(held)
+    code.here(failed)  # a step that failed is not undone: it takes back what it did
+    code.attempt("rmdir", directory)
+    code.fail(errno.EIO)
+    code.here(held)
 
 
 def _write_cgroup(to: Phrases, step: cgroups.WriteCgroup) -> None:

@@ -46,6 +46,7 @@ NUMBERS = {
     "getcwd": 79,
     "chdir": 80,
     "fchdir": 81,
+    "rmdir": 84,
     "fchown": 93,
     "umask": 95,
     "setsid": 112,

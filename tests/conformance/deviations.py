@@ -77,6 +77,7 @@ CRUN = {
     "test_seccomp::test_wrong_values_are_errors[metadata alone]": NOT_CHECKED,
     "test_seccomp::test_notify_without_a_path": "the container runs, with nobody to answer",
     "test_seccomp::test_listener_path_without_notify_is_ignored": "connects though nothing notifies",
+    "test_seccomp::test_a_listener_and_no_rule": "connects though nothing notifies",
 }
 
 RUNC = {
@@ -134,6 +135,7 @@ RUNC = {
 ASYNCRT = {
     "test_devices::test_mknod_is_an_access": "mknod is allowed for every device, as by crun and runc; opening is not",
     "test_lifecycle::test_start_needs_a_process": "process is required by create, as by runc",
+    "test_seccomp::test_unknown_calls_are_no_error": "to be mended: a profile of a newer engine names newer calls",
 }
 
 KNOWN: dict[str, dict[str, str]] = {"crun": CRUN, "runc": RUNC, "asyncrt-oci": ASYNCRT}

@@ -174,6 +174,13 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_listener_and_no_rule(bundle: Bundle) -> None:
+    """config-linux.md, Seccomp, syscalls: OPTIONAL, also beside a listener."""
+    bundle.process["noNewPrivileges"] = True
+    bundle.linux["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": str(bundle.path / "nobody")}
+    assert tried(bundle) == "0"
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_values_are_errors(bundle: Bundle, wrong: str) -> None:
     """config.md, Valid values, and config-linux.md, Seccomp: MUST be errors."""
@@ -248,8 +255,10 @@ def agent(bundle: Bundle) -> Iterator[Agent]:
     made.close()
 
 
-def test_notify(bundle: Bundle, agent: Agent) -> None:
+@pytest.mark.parametrize("no_new_privileges", [True, False])
+def test_notify(bundle: Bundle, agent: Agent, no_new_privileges: bool) -> None:
     """config-linux.md, Seccomp, listenerPath, and The Container Process State: one state, with seccompFd."""
+    bundle.process["noNewPrivileges"] = no_new_privileges
     policy(bundle, rule("SCMP_ACT_NOTIFY"), listenerPath=str(bundle.path / "agent"), listenerMetadata="whose")
     assert tried(bundle) == "ENOANO"
     state = agent.state

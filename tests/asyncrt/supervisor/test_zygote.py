@@ -1,5 +1,7 @@
 """Plans: each distinct config is compiled once, few are kept, and none is forgotten while a start needs it."""
 
+from pathlib import Path
+
 import pytest
 
 from asyncrt.model.options import Options
@@ -42,3 +44,16 @@ def test_a_config_that_the_runtime_refuses_fails_alone(shared: Engine, image: st
     done = shared.cli("run", "-v", "/etc/passwd:/bin/sh/x", image, "true")
     assert done.returncode in (125, 126), shared.story(done)
     assert shared.cli("run", image, "true").returncode == 0
+
+
+@pytest.mark.parametrize("switch", ["off", "on", None])
+def test_the_switch_for_scripts_reaches_the_zygote(engine: Engine, image: str, switch: str | None) -> None:
+    """ASYNCRT_SCRIPTS is all of the supervisor's environment that the zygote gets; containers start either way."""
+    if switch is None:
+        engine.env.pop("ASYNCRT_SCRIPTS", None)
+    else:
+        engine.env["ASYNCRT_SCRIPTS"] = switch
+    assert engine.cli("run", image, "sh", "-c", "exit 7").returncode == 7
+    pid = int((engine.state / "zygote.pid").read_text().split()[0])
+    found = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")[:-1]
+    assert sorted(found) == sorted([b"LC_ALL=C.UTF-8", *([f"ASYNCRT_SCRIPTS={switch}".encode()] if switch else [])])

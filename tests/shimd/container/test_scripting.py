@@ -7,18 +7,40 @@ from typing import Any
 
 import pytest
 
-from shimd.container import cgroups, devices, encoders, identity, mounts, namespaces, plan, root, scripting
+from shimd.container import (
+    borrowed,
+    cgroups,
+    devices,
+    encoders,
+    identity,
+    labels,
+    mounts,
+    namespaces,
+    netdevices,
+    plan,
+    resctrl,
+    root,
+    scheduling,
+    scripting,
+    seccomp,
+    sources,
+    tmpfs,
+)
 from shimd.container.making import Anchors, Making
 from shimd.container.phrases import LAYERS
 from shimd.container.starting import Start
-from shimd.linux import script
+from shimd.linux import executables, script
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.validate import load
 from tests.shimd.configs import CAPABILITIES, MOUNTS, NAMESPACES, config
 
 pytestmark = pytest.mark.skipif(not script.usable(), reason="script.c is not built for this machine")
 
-ROOMS: tuple[ModuleType, ...] = (cgroups, devices, identity, mounts, namespaces, root)
+ROOMS: tuple[ModuleType, ...] = (
+    borrowed, cgroups, devices, identity, labels, mounts, namespaces, netdevices, resctrl, root, scheduling, seccomp,
+    sources, tmpfs,
+)  # fmt: skip
+RARE = "no default container has it; the reference does it"
 ANCHORS = Anchors("/anchors/root", "/anchors/lower", "/anchors/empty", private=True)
 V1 = [
     Hierarchy(1, f"/sys/fs/cgroup/{name}", (name,))
@@ -34,8 +56,49 @@ WITHOUT: dict[type, str] = {
     namespaces.OpenNamespace: "joined namespaces: the child would be born with fds that the script does not know",
     namespaces.NewTimeNamespace: "clone3 refuses a time namespace to a child that shares memory",
     namespaces.JoinNamespaces: "joined namespaces",
+    borrowed.BindRoot: RARE,
+    borrowed.ChangeRoot: RARE,
+    borrowed.OpenRoot: RARE,
+    cgroups.HandOverCgroup: RARE,
+    cgroups.LimitDevices: RARE,
+    cgroups.TakeCgroup: RARE,
+    cgroups.WriteFirst: RARE,
+    cgroups.WriteKept: RARE,
+    labels.CheckMountLabel: RARE,
+    labels.SetAppArmorProfile: RARE,
+    labels.SetSelinuxLabel: RARE,
+    mounts.CoverRoot: RARE,
+    mounts.MountByOptions: RARE,
+    mounts.Remount: RARE,
+    namespaces.JoinMounts: RARE,
+    namespaces.RenameJoined: RARE,
+    netdevices.OfferDevices: RARE,
+    netdevices.TakeDevices: RARE,
+    resctrl.EnterGroup: RARE,
+    resctrl.MakeGroup: RARE,
+    root.DropKernelViews: RARE,
+    root.MoveRoot: RARE,
+    root.PropagateRoot: RARE,
+    scheduling.SetAffinity: RARE,
+    scheduling.SetIoPriority: RARE,
+    scheduling.SetMemoryPolicy: RARE,
+    scheduling.SetPersonality: RARE,
+    scheduling.SetScheduler: RARE,
+    seccomp.IntroduceListener: RARE,
+    sources.AttachRoot: RARE,
+    sources.AttachTree: RARE,
+    sources.HoldRoot: RARE,
+    sources.HoldTree: RARE,
+    tmpfs.MountTmpfs: RARE,
+    tmpfs.SealTmpfs: RARE,
     namespaces.BecomeRoot: "user namespaces: somebody has to write the id maps in between",
 }
+
+
+@pytest.fixture(autouse=True)
+def sealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a zygote, whose interpreter is on a read-only mount."""
+    monkeypatch.setattr(executables, "OWN", None)
 
 
 def compiled(document: dict[str, Any], hierarchies: list[Hierarchy] = V1, stdin: bool = False) -> plan.Plan:
@@ -92,8 +155,7 @@ WITH: dict[str, dict[str, Any]] = {
     "no new privileges": {"process": {"noNewPrivileges": True}},
     "names": {"hostname": "box", "domainname": "yard"},
     "a directory": {"process": {"cwd": "/somewhere/deep"}},
-    "propagation": {"linux": {"rootfsPropagation": "shared"}},
-    "few namespaces": {"namespaces": ["mount", "pid"]},
+    "few namespaces": {"namespaces": ["mount", "pid", "cgroup"]},
 }
 
 
