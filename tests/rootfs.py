@@ -72,6 +72,11 @@ def _write(path: Path, text: str, mode: int) -> None:
     path.chmod(mode)
 
 
+def has_busybox() -> bool:
+    """Is the root made of busybox, whose words and programs some tests need?"""
+    return _static_busybox() is not None
+
+
 def _static_busybox() -> str | None:
     for place in ("/bin/busybox", shutil.which("busybox")):
         if place and os.path.exists(place) and not _libraries(place):

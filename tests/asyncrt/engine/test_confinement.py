@@ -45,12 +45,14 @@ def test_everybody_is_filtered(shared: Engine, image: str) -> None:
         ("swapoff", "/x"),
     ],
 )
+@pytest.mark.busybox
 def test_a_call_that_is_not_allowed_fails_with_eperm(shared: Engine, image: str, words: tuple[str, ...]) -> None:
     done = shared.cli("run", image, *words)
     assert done.returncode not in (0, 125)
     assert "not permitted" in done.stderr or "must be superuser" in done.stderr or "permission denied" in done.stderr
 
 
+@pytest.mark.busybox
 def test_unconfined(shared: Engine, image: str) -> None:
     asked = ("--security-opt", "seccomp=unconfined")
     assert status(shared.cli("run", *asked, image, *STATUS, check=True).stdout) == (0, 0)
@@ -61,6 +63,7 @@ def test_a_capability_opens_its_calls(shared: Engine, image: str) -> None:
     shared.cli("run", "--cap-add", "SYS_ADMIN", image, "mount", "-t", "tmpfs", "x", "/tmp", check=True)
 
 
+@pytest.mark.busybox
 def test_a_profile_of_ones_own(shared: Engine, image: str, tmp_path: Path) -> None:
     rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}
     (tmp_path / "profile").write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))

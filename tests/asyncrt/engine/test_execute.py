@@ -49,6 +49,7 @@ def test_what_cannot_run(shared: Engine, guest: str, words: tuple[str, ...], cod
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"asyncrt: {line}\n")
 
 
+@pytest.mark.busybox
 def test_env_workdir_and_user(shared: Engine, guest: str) -> None:
     script = "echo $COLOUR $SIZE $HOME $(pwd) $(hostname); id"
     done = shared.cli("exec", "-e", "SIZE=big", "guest", "sh", "-c", script, check=True)
@@ -63,6 +64,7 @@ def test_env_workdir_and_user(shared: Engine, guest: str) -> None:
     assert done.stderr.startswith("asyncrt: change to directory /no/such: no such file or directory")
 
 
+@pytest.mark.busybox
 def test_it_is_in_the_container(shared: Engine, guest: str) -> None:
     init = shared.inspect("guest")["pid"]
     sleeper = shared.popen("exec", "guest", "sleep", "601")

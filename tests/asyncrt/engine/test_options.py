@@ -73,6 +73,7 @@ def test_workdir(shared: Engine, image: str) -> None:
         ("root", "uid=0(root) gid=0(root) groups=0(root)"),
     ],
 )
+@pytest.mark.busybox
 def test_user(shared: Engine, image: str, user: str, shown: str) -> None:
     assert shared.cli("run", "-u", user, image, "id", check=True).stdout.strip() == shown
 
@@ -269,6 +270,7 @@ def test_capabilities_of_a_user(shared: Engine, image: str) -> None:
 # confinement
 
 
+@pytest.mark.busybox
 def test_what_is_masked_and_read_only(shared: Engine, image: str) -> None:
     script = "cat /proc/kcore | wc -c; ls /sys/firmware | wc -l; echo x > /proc/sys/kernel/hostname; echo rc $?"
     done = shared.cli("run", image, "sh", "-c", script, check=True)

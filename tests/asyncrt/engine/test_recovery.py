@@ -304,6 +304,7 @@ def test_ten_runs_after_a_death_start_one_supervisor(engine: Engine, image: str)
     assert engine.inspect("old")["state"] == "running"
 
 
+@pytest.mark.busybox
 def test_an_adopted_container_takes_every_deed(engine: Engine, image: str, tmp_path: Path) -> None:
     script = "trap 'exit 21' TERM; echo ready; while :; do sleep 0.05; done"
     engine.cli("run", "-d", "--name", "foundling", image, "sh", "-c", script, check=True)

@@ -137,6 +137,7 @@ def test_its_own_successor_uses_it(engine: Engine, rootfs: Path) -> None:
     assert present(name) == 0
 
 
+@pytest.mark.busybox
 def test_a_container_can_make_a_node_but_not_open_the_disk(engine: Engine, rootfs: Path) -> None:
     """Docker gives CAP_MKNOD and relies on the rules (decision 0008). 254:0 is a disk, 240:7 nobody's."""
     script = """
@@ -154,6 +155,7 @@ def test_a_container_can_make_a_node_but_not_open_the_disk(engine: Engine, rootf
     assert "Operation not permitted" in refused.stderr
 
 
+@pytest.mark.busybox
 def test_after_a_crash_the_rules_are_there(engine: Engine, rootfs: Path) -> None:
     engine.cli("run", "-d", "--name", "box", f"rootfs:{rootfs}", "sleep", "600", check=True)
     killed(engine)

@@ -162,6 +162,7 @@ def take_master(listener: socket.socket) -> int:
     return fds[0]
 
 
+@pytest.mark.busybox
 def test_a_terminal_by_the_console_socket(running: Runtime) -> None:
     path = running.folder / "console.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -189,6 +190,7 @@ def test_a_terminal_needs_somebody_to_take_it(running: Runtime) -> None:
     assert "--console-socket" in running.fails("exec", "--console-socket", "/x", C, "true", code=255)
 
 
+@pytest.mark.busybox
 def test_a_containers_console(oci: Runtime) -> None:
     """config.md, `terminal`: its console is /dev/console, and our socket gets the master."""
     document = shell("ls -l /dev/console; tty; stty size; sleep 0.2")
@@ -212,6 +214,7 @@ def test_a_containers_console(oci: Runtime) -> None:
     assert read.startswith(b"crw--w----")
 
 
+@pytest.mark.busybox
 def test_a_foreground_terminal_is_carried(running: Runtime) -> None:
     """`script` gives us a terminal of our own: its size comes through, its keys arrive, the code comes back."""
     pytest.importorskip("pty")

@@ -80,6 +80,7 @@ def test_a_foreground_run_hands_signals_on(oci: Runtime) -> None:
         assert run.returncode == 33
 
 
+@pytest.mark.busybox
 def test_a_stopped_container_cannot_be_started_or_killed(oci: Runtime) -> None:
     oci.must("run", "-d", "-b", str(oci.bundle(shell("true"))), C)
     oci.await_status(C, "stopped")
@@ -177,6 +178,7 @@ def test_kill_all_reaches_everybody_of_a_shared_pid_namespace(oci: Runtime) -> N
     assert cgroups_of(C) == []
 
 
+@pytest.mark.busybox
 def test_ps_shows_the_machines_pids(oci: Runtime) -> None:
     oci.must("run", "-d", "-b", str(oci.bundle(SLEEP)), C)
     pid = oci.state(C)["pid"]

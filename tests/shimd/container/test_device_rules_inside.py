@@ -35,6 +35,7 @@ def said(stage: Stage, rules: list[dict[str, Any]], script: str = SCRIPT) -> lis
     return box.log("stdout").decode().splitlines()
 
 
+@pytest.mark.busybox
 def test_a_denied_device_cannot_be_opened(stage: Stage) -> None:
     assert said(stage, [DENY]) == [
         "yes",  # any node may be made
@@ -48,12 +49,14 @@ def test_a_denied_device_cannot_be_opened(stage: Stage) -> None:
     ]
 
 
+@pytest.mark.busybox
 def test_an_allowed_device_is_opened_as_it_was_allowed(stage: Stage) -> None:
     script = f"{TRY}; (: > /tmp/k) 2>&1"
     wish = {**LOCAL, "allow": True, "access": "r"}
     assert said(stage, [DENY, wish], script) == [OPENED, "sh: can't create /tmp/k: Operation not permitted"]
 
 
+@pytest.mark.busybox
 def test_mknod_can_be_denied_as_well(stage: Stage) -> None:
     rules = [{"allow": True}, {**LOCAL, "allow": False, "access": "m"}]
     assert said(stage, rules, "mknod /tmp/k c 240 7 2>&1; mknod /tmp/k c 240 8 && echo made") == [
@@ -62,6 +65,7 @@ def test_mknod_can_be_denied_as_well(stage: Stage) -> None:
     ]
 
 
+@pytest.mark.busybox
 def test_the_last_rule_decides(stage: Stage) -> None:
     allow, deny = {**LOCAL, "allow": True, "access": "r"}, {**LOCAL, "allow": False, "access": "r"}
     assert said(stage, [DENY, allow, deny], TRY) == [DENIED]
@@ -69,6 +73,7 @@ def test_the_last_rule_decides(stage: Stage) -> None:
     assert said(stage, [DENY, deny, allow], TRY) == [OPENED]
 
 
+@pytest.mark.busybox
 def test_wildcards(stage: Stage) -> None:
     for wild in ({"major": 240}, {"minor": 7}, {}, {"major": -1, "minor": 7}):
         assert said(stage, [DENY, {"allow": True, "type": "c", "access": "rw", **wild}], TRY) == [OPENED]
@@ -77,26 +82,31 @@ def test_wildcards(stage: Stage) -> None:
     assert said(stage, [DENY, {"allow": True, "type": "b", "access": "rw"}], TRY) == [DENIED]
 
 
+@pytest.mark.busybox
 def test_a_list_without_a_first_denial_begins_with_nothing(stage: Stage) -> None:
     assert said(stage, [{**LOCAL, "minor": 8, "allow": True}], TRY) == [DENIED]
 
 
+@pytest.mark.busybox
 def test_everything_but_some(stage: Stage) -> None:
     rules = [{"allow": True}, {"allow": False, "type": "c", "major": 1, "minor": 5, "access": "rw"}]
     script = f"{TRY}; head -c 0 /dev/zero 2>&1"
     assert said(stage, rules, script) == [OPENED, "head: /dev/zero: Operation not permitted"]
 
 
+@pytest.mark.busybox
 def test_without_rules_it_has_its_parents(stage: Stage) -> None:
     """The stage's parent has none: the engine's has Docker's (asyncrt/supervisor/cgroups.py)."""
     assert said(stage, [], TRY) == [OPENED]
 
 
+@pytest.mark.busybox
 def test_an_exec_has_the_same_rules(stage: Stage) -> None:
     box = stage.start(shell("sleep 60", linux={"resources": {"devices": [DENY]}}))
     assert box.run_inside("sh", "-c", TRY) == f"{DENIED}\n"
 
 
+@pytest.mark.busybox
 def test_a_node_of_the_config_still_needs_its_rule(stage: Stage) -> None:
     """The node is made by init, which is in the cgroup by then: every list allows mknod, as runc's do."""
     device = {"path": "/dev/local", **LOCAL}

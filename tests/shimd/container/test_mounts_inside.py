@@ -193,6 +193,7 @@ def test_a_tmpfs_with_a_copy_of_the_images(stage: Stage) -> None:
     assert not (container.base / "upper/data/sub").exists()
 
 
+@pytest.mark.busybox
 def test_a_copy_that_ends_read_only(stage: Stage) -> None:
     copied = mount("tmpfs", "t", "/etc", "tmpcopyup", "ro", "strictatime")
     said = stage.output(shell("cat /etc/hostname; touch /etc/x 2>&1; true", mounts=[*MOUNTS, copied]))
@@ -212,6 +213,7 @@ def test_the_mode_of_a_tmpfs_is_that_of_what_was_there(stage: Stage) -> None:
     assert said.split() == ["1777", "755", "1777", "711"]
 
 
+@pytest.mark.busybox
 def test_a_read_only_dev(stage: Stage) -> None:
     """What is in it is made before it is read-only."""
     mounts = [dict(entry) for entry in MOUNTS]

@@ -1,6 +1,7 @@
 """linux.netDevices: links of the machine that move in, with their addresses, up, under their new names."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from tests.shimd.configs import NAMESPACES, config
 from tests.shimd.stage import Stage, StartFailed
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.skipif(not shutil.which("ip"), reason="no ip: iproute2")]
 MAPS = [{"containerID": 0, "hostID": 0, "size": 2000}]
 
 

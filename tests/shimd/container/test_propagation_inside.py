@@ -132,6 +132,7 @@ def test_the_machines_own_root_is_never_taken(stage: Stage) -> None:
         container.started()
 
 
+@pytest.mark.busybox
 def test_a_mount_namespace_by_path(stage: Stage, tmp_path: Path) -> None:
     """Its root is looked for in there, its mounts are made there."""
     volume = mount("bind", tmp_path, "/vol", "bind")

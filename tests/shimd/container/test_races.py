@@ -113,6 +113,7 @@ def attempt(stage: Stage, key: str, victim: Path) -> str:
     return "started"
 
 
+@pytest.mark.busybox
 def test_the_same_in_a_user_namespace(stage: Stage, tmp_path: Path, victim: Path) -> None:
     """There the mounts are attached that the runtime had opened before."""
     volume = shared_volume(tmp_path, f"../../../../../../..{victim}")

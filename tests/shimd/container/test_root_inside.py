@@ -129,6 +129,7 @@ def test_mount_points_are_made_in_a_read_only_root_too(stage: Stage, tmp_path: P
     assert stage.output(document) == "volume\n"
 
 
+@pytest.mark.busybox
 def test_volumes(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("outside\n")
     places = [

@@ -68,6 +68,7 @@ def test_a_deadly_call(stage: Stage, action: str, signal: int) -> None:
     assert container.ended().record.signal == signal
 
 
+@pytest.mark.busybox
 def test_execve_is_all_that_a_strict_filter_must_allow(stage: Stage) -> None:
     """With no_new_privs nothing of ours runs under the filter: sendto, by which init says Ready, is denied here."""
     wish = denied("sendto", "sendmsg", "setgroups", "setresuid", "prctl", "capset", "umask", "close", "fchown")

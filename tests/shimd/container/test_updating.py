@@ -131,6 +131,7 @@ def test_v1_says_that_more_is_used(stage: Stage) -> None:
     assert memory(stage, box) == (str(100 * MIB), str(100 * MIB))
 
 
+@pytest.mark.busybox
 def test_device_rules_are_replaced(stage: Stage, box: Container) -> None:
     script = "mknod /tmp/k c 240 7 2>/dev/null; head -c 0 /tmp/k 2>&1"
     opened, denied = "No such device or address", "Operation not permitted"

@@ -78,6 +78,7 @@ def test_stdio_is_its_own_in_a_user_namespace(stage: Stage) -> None:
         assert container.log("stdout") == b"x\n", container.log("stderr")
 
 
+@pytest.mark.busybox
 def test_volumes_in_a_user_namespace(stage: Stage, tmp_path: Path) -> None:
     """From below directories that are closed to strangers, the same source twice, a file as well."""
     closed = tmp_path / "closed"
