@@ -33,6 +33,8 @@ from shimd.wire.messages import (
     Done,
     Ended,
     Exec,
+    ExecFailed,
+    ExecStarted,
     Failed,
     Hello,
     Kill,
@@ -152,6 +154,15 @@ class Container(Line):
         channel.close_all([out[1], err[1], *([null] if stdin is None else [])])
         assert isinstance(answer, Done), answer
         return out[0], err[0]
+
+    def exec_on_terminal(self, id: str, *args: str, **changes: Any) -> int:
+        """Exec with a terminal: its master, which is the caller's."""
+        process = process_of(*args, **{"terminal": True, **changes})
+        answer = self.ask(lambda seq: Exec(seq, id, process))
+        assert isinstance(answer, Done), answer
+        outcome = self.expect(ExecStarted, ExecFailed)
+        assert isinstance(outcome, ExecStarted), outcome
+        return self.masters.pop()
 
     def run_inside(self, *args: str, **changes: Any) -> str:
         """Exec and wait: what it wrote to stdout."""
