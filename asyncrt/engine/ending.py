@@ -106,6 +106,8 @@ def ended(engine: Engine, id: str, record: ExitRecord) -> None:
         return
     exit = Exit(**{name: getattr(record, name) for name in Exit.__struct_fields__})
     stopped = msgspec.structs.replace(container, state="stopped", pid=0, shim_pid=0, exit=exit)
+    if exit.oom_kills > 0:
+        engine.note("oom", container, kills=exit.oom_kills)
     engine.record(stopped, "die", code=exit.code, signal=exit.signal, lost=exit.lost)
     if container.options.auto_remove:
         engine.nursery.start_soon(auto_remove, engine, id)

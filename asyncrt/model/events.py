@@ -6,7 +6,7 @@ import msgspec
 
 
 class Event(msgspec.Struct, frozen=True):
-    """`action` is create, start, die, destroy, kill, exec_start, exec_die, start_failed or adopt.
+    """`action` is create, start, die, destroy, kill, exec_start, exec_die, start_failed, oom or adopt.
 
     `seq` grows by one per event and is kept across restarts of the supervisor; `time_ns` since 1970.
     """
