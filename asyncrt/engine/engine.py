@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from pathlib import Path
 
+import msgspec
 import trio
 
 from asyncrt.engine.events import Bus
@@ -15,6 +16,7 @@ from asyncrt.metadata.changes import AppendEvent, PutContainer
 from asyncrt.metadata.writer import Writer
 from asyncrt.model.container import Container
 from asyncrt.supervisor.cgroups import Cgroups
+from asyncrt.supervisor.monitor import Monitor, News
 from asyncrt.supervisor.promise import Promise
 from asyncrt.supervisor.task import Task
 from asyncrt.supervisor.trees import Trees
@@ -62,6 +64,7 @@ class Engine:
         """Removals under way, by container id: who wants the same waits for them."""
         self.departed: OrderedDict[str, Container] = OrderedDict()
         """Last record of removed containers: a wait that comes late is still answered."""
+        self.monitor = Monitor(cgroups.hierarchies, self.limit_did)
         self.starting = trio.CapacityLimiter(STARTS_PER_CPU * (os.cpu_count() or 1))
 
     def record(self, container: Container, action: str = "", **attributes: str | int) -> None:
@@ -75,6 +78,17 @@ class Engine:
     def note(self, action: str, container: Container, **attributes: str | int) -> None:
         """Something happened that changes no record."""
         self.writer.submit([AppendEvent(action, container.id, container.name, attributes)])
+
+    def limit_did(self, id: str, news: News) -> None:
+        """A limit of a running container killed something of it, or held it back."""
+        container = self.table.get(id)
+        if container is None:
+            return
+        if news.kind != "oom":
+            self.note(news.kind, container, hits=news.more, total=news.total)
+            return
+        killed = msgspec.structs.replace(container, oom_kills=news.total)
+        self.record(killed, "oom", kills=news.more, total=news.total, cgroup=news.cgroup)
 
     def bury(self, container: Container) -> None:
         """Forget a removed container, but for those who ask how it ended."""

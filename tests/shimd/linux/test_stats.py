@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shimd.container.stats import (
+from shimd.linux import notices
+from shimd.linux.cgroups import Hierarchy
+from shimd.linux.stats import (
     BlockEntry,
     CpuStats,
     Events,
@@ -19,8 +21,6 @@ from shimd.container.stats import (
     stats,
     usage,
 )
-from shimd.linux import cgroups
-from shimd.linux.cgroups import Hierarchy
 from tests.shimd.configs import config, shell
 from tests.shimd.line import until
 from tests.shimd.stage import Stage
@@ -34,6 +34,7 @@ V2 = {
     "memory.swap.max": "1024\n",
     "memory.swap.events": "high 0\nmax 3\nfail 0\n",
     "memory.stat": "anon 100\nfile 200\nkernel 300\nsock 400\n",
+    "memory.events.local": "low 0\noom 0\n",
     "memory.events": "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n",
     "pids.current": "3\n",
     "pids.max": "max\n",
@@ -103,7 +104,7 @@ def test_v2(v2: list[Hierarchy]) -> None:
     assert [entry.amount for entry in found.block.operations] == [3, 4, 6]
     assert found.hugepages == {"2MB": HugepageStats(11, -1, 2)}
     assert events(v2, "/box") == Events(1, 2, 3, 4, 5, 6, 9)
-    assert usage(v2, "/box") == Usage(50_000, 8192, 5)
+    assert usage(v2, "/box") == Usage(50_000, 8192, 5, "/", 7_000)
 
 
 def test_v1(v1: list[Hierarchy]) -> None:
@@ -119,7 +120,7 @@ def test_v1(v1: list[Hierarchy]) -> None:
     assert found.block.operations == (BlockEntry(8, 0, "read", 4),)
     assert found.hugepages == {"2MB": HugepageStats(10, 12, 2)}
     assert events(v1, "/box") == Events(-1, -1, 3, -1, 5, -1, 9)
-    assert usage(v1, "/box") == Usage(50, 8192, 5)
+    assert usage(v1, "/box") == Usage(50, 8192, 5, "/", 7)
 
 
 def test_a_cgroup_that_is_gone_tells_nothing(v1: list[Hierarchy], v2: list[Hierarchy]) -> None:
@@ -129,7 +130,7 @@ def test_a_cgroup_that_is_gone_tells_nothing(v1: list[Hierarchy], v2: list[Hiera
         assert set(found.memory.memory) == {-1}
         assert (found.pids, found.hugepages) == (PidsStats(-1, -1), {})
         assert set(events(trees, "/other")) == {-1}
-        assert usage(trees, "/other") == Usage(-1, -1, -1)
+        assert usage(trees, "/other") == Usage(-1, -1, -1, "", -1)
 
 
 @pytest.mark.root
@@ -152,18 +153,19 @@ def test_of_a_container(stage: Stage) -> None:
 def test_the_kernel_tells_when_memory_runs_out(stage: Stage) -> None:
     box = stage.start(config("sleep", "60", linux={"resources": {"memory": {"limit": 16 << 20, "swap": 16 << 20}}}))
     [tree] = [tree for tree in stage.hierarchies if "memory" in tree.controllers]
-    fd, wanted = cgroups.oom_notice(tree, tree.mount + box.cgroup)
+    notice = notices.of_memory(tree, tree.mount + box.cgroup)
     try:
-        if tree.version == 2:
-            os.read(fd, 4096)
         poll = select.poll()
-        poll.register(fd, wanted)
+        poll.register(notice.fd, notice.events)
         assert poll.poll(0) == []
         box.run_inside("tail", "/dev/zero")
         assert poll.poll(10_000)
         assert until(lambda: events(stage.hierarchies, box.cgroup).oom_kills == 1)
+        assert notices.oom_origin(tree, box.cgroup) == box.cgroup
+        notices.rearm(notice)
+        assert poll.poll(0) == []
     finally:
-        os.close(fd)
+        os.close(notice.fd)
 
 
 @pytest.mark.root
