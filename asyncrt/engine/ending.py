@@ -9,6 +9,7 @@ import msgspec
 import structlog
 import trio
 
+from asyncrt.engine import pause
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable
 from asyncrt.model.container import Container, Exit
@@ -156,6 +157,7 @@ async def adopt(engine: Engine, id: str, line: Line) -> Standing:
         engine.record(running(container, standing, asked_ns), "adopt", pid=standing.pid)
         if standing.record is None:
             watch(engine, container)
+            pause.after_restart(engine, container)
         task.started.set(Started(standing.pid, standing.shim_pid, standing.started_ns, standing.timeline))
     if standing.record is not None:
         task.keeper.task_ended(task, standing.record)

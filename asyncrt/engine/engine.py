@@ -21,6 +21,7 @@ from asyncrt.supervisor.promise import Promise
 from asyncrt.supervisor.task import Task
 from asyncrt.supervisor.trees import Trees
 from asyncrt.supervisor.zygote import Zygote
+from shimd.linux import freezer
 
 # Starts under way at once: enough to keep every core busy while some wait for the kernel, few enough that they do
 # not only wait for each other's locks (measured on 2 cores: 4 to 16 are alike, 64 costs 15 %).
@@ -89,6 +90,13 @@ class Engine:
             return
         killed = msgspec.structs.replace(container, oom_kills=news.total)
         self.record(killed, "oom", kills=news.more, total=news.total, cgroup=news.cgroup)
+
+    def thaw(self, id: str) -> None:
+        """Let a paused container go on, the record first (engine/pause.py); OSError. Another is left as it is."""
+        container = self.table.get(id)
+        if container is not None and container.state == "paused":
+            self.record(msgspec.structs.replace(container, state="running"), "unpause")
+            freezer.thaw(*self.cgroups.freezer(id))
 
     def bury(self, container: Container) -> None:
         """Forget a removed container, but for those who ask how it ended."""

@@ -41,6 +41,7 @@ from shimd.wire.messages import (
     Resize,
     Standing,
     Started,
+    Update,
 )
 
 _log = structlog.get_logger("asyncrt.supervisor.task")
@@ -215,6 +216,11 @@ class Task:
             self.execs.pop(id, None)
             raise
         return execution
+
+    async def update(self, resources: dict[str, Any]) -> None:
+        """Change limits (the spec's resources object). Conflict: the kernel refused one, and all are as before."""
+        seq = next(self._seq)
+        await self._ask(Update(seq, resources), seq)
 
     async def query(self) -> Standing:
         """What the shim holds; Conflict if the line ends first."""

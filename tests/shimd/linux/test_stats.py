@@ -9,6 +9,7 @@ import pytest
 
 from shimd.linux import notices
 from shimd.linux.cgroups import Hierarchy
+from shimd.linux.sample import Sample, Sampler
 from shimd.linux.stats import (
     BlockEntry,
     CpuStats,
@@ -33,7 +34,7 @@ V2 = {
     "memory.swap.current": "0\n",
     "memory.swap.max": "1024\n",
     "memory.swap.events": "high 0\nmax 3\nfail 0\n",
-    "memory.stat": "anon 100\nfile 200\nkernel 300\nsock 400\n",
+    "memory.stat": "anon 100\nfile 200\ninactive_file 150\nkernel 300\nsock 400\n",
     "memory.events.local": "low 0\noom 0\n",
     "memory.events": "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n",
     "pids.current": "3\n",
@@ -55,7 +56,7 @@ V1 = {
     "memory/memory.limit_in_bytes": "9223372036854771712\n",
     "memory/memory.failcnt": "3\n",
     "memory/memory.memsw.limit_in_bytes": "1024\n",
-    "memory/memory.stat": "cache 200\nrss 100\n",
+    "memory/memory.stat": "cache 200\nrss 100\ninactive_file 1\ntotal_inactive_file 120\n",
     "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
     "pids/pids.current": "3\n",
     "pids/pids.max": "17\n",
@@ -131,6 +132,13 @@ def test_a_cgroup_that_is_gone_tells_nothing(v1: list[Hierarchy], v2: list[Hiera
         assert (found.pids, found.hugepages) == (PidsStats(-1, -1), {})
         assert set(events(trees, "/other")) == {-1}
         assert usage(trees, "/other") == Usage(-1, -1, -1, "", -1)
+
+
+def test_a_sample_agrees(v1: list[Hierarchy], v2: list[Hierarchy]) -> None:
+    assert Sampler(v2).sample("/box") == Sample(50_000, 7_000, 4096, 150, 3, 8, 2)
+    assert Sampler(v1).sample("/box") == Sample(50, 7, 4096, 120, 3, 1, 2)
+    for trees in (v1, v2, []):
+        assert set(Sampler(trees).sample("/other")) == {-1}
 
 
 @pytest.mark.root
