@@ -25,6 +25,8 @@ class Mail:
     def __init__(self, number: int) -> None:
         self.number = number
         self.done = False
+        self.on_stir: Callable[[], object] | None = None
+        """Called when something comes; set by who waits in an event loop."""
         self._items: deque[tuple[Any, list[int]]] = deque()
         self._value: Any = None
         self._error: AsyncrtError | None = None
@@ -52,10 +54,12 @@ class Mail:
         """Called by the exchange with each reply of this number."""
         if isinstance(reply, Item) and not self._abandoned:
             self._items.append((reply.value, fds))
+            self._stir()
             return
         close_all(fds)
         if isinstance(reply, End):
             self.done, self._value = True, reply.value
+            self._stir()
         elif isinstance(reply, Failure):
             self.fail(from_dict(reply.error))
 
@@ -63,6 +67,11 @@ class Mail:
         """It ends here with this error (a Failure, or the loss of the connection)."""
         if not self.done:
             self.done, self._error = True, error
+            self._stir()
+
+    def _stir(self) -> None:
+        if self.on_stir is not None:
+            self.on_stir()
 
     def verdict(self) -> Any:
         """Of one that is done: the End's value, or the Failure raised."""
