@@ -15,7 +15,8 @@ from asyncrt.model.container import Container, Exit
 from asyncrt.supervisor import line as lines
 from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.task import Task
-from shimd.wire.messages import VERSION, ExitRecord, Standing, Started, WireError, unpack_record
+from shimd.wire.codec import WireError, unpack_record
+from shimd.wire.messages import VERSION, ExitRecord, Standing, Started
 
 KILLED = 128 + 9
 _log = structlog.get_logger("asyncrt.engine.ending")

@@ -132,8 +132,8 @@ class Client:
     def run(
         self, options: Options, count: int = 1, attach: bool = False, fds: Sequence[int] = ()
     ) -> Iterator[Progress]:
-        """Create and start; with `attach` the fds are [stdin] stdout stderr."""
-        return each(self.call(Run(options, count, attach), fds), Progress)
+        """Create and start; with `attach` the fds are [stdin] stdout stderr, and stdin's EOF is the container's."""
+        return each(self.call(Run(options, count, attach, attach), fds), Progress)
 
     def start(self, refs: Iterable[str]) -> Iterator[Progress]:
         return each(self.call(Start(tuple(refs))), Progress)

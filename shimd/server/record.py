@@ -12,7 +12,8 @@ import time
 from shimd.container.plan import Plan
 from shimd.container.stats import usage
 from shimd.linux import cgroups
-from shimd.wire.messages import ExitRecord, pack_record
+from shimd.wire.codec import pack_record
+from shimd.wire.messages import ExitRecord
 
 NAME = "exit"
 
