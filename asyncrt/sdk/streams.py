@@ -6,8 +6,8 @@
     await container.stdin.aclose()                       half-close: the container reads the end
 
 The bytes come straight from the container's shim through a pipe. Nobody is held up by a reader that is slow or never
-comes: the container's log keeps the rest, and the pipe is all that is in memory. When the supervisor dies in between, the
-reader goes on where it was.
+comes: the container's log keeps the rest, and the pipe is all that is in memory. When the supervisor dies in between,
+the reader goes on where it was.
 """
 
 from __future__ import annotations
@@ -84,9 +84,7 @@ class ByteStream(ByteReceiveStream):
             del self._held[:1]
         return line
 
-    def lines(
-        self, encoding: str = "utf-8", errors: str = "replace", limit: int = LONGEST_LINE
-    ) -> AsyncIterator[str]:
+    def lines(self, encoding: str = "utf-8", errors: str = "replace", limit: int = LONGEST_LINE) -> AsyncIterator[str]:
         """The lines as text, without their line ends; one longer than `limit` bytes comes in pieces.
 
         May be left and asked for anew: the next line is the next one.

@@ -16,7 +16,7 @@ import msgspec
 
 from asyncrt.errors import BadRequest
 from asyncrt.model import quantities
-from asyncrt.model.options import ExecOptions, Options, Volume
+from asyncrt.model.options import ExecOptions, LogFormat, Options, Volume
 
 Env = Mapping[str, str] | Iterable[str]
 
@@ -44,6 +44,12 @@ class Wish(TypedDict, total=False):
     seccomp: str
     no_new_privileges: bool
     stdin: bool
+    tty: bool
+    rows: int
+    columns: int
+    log_format: LogFormat
+    log_max_bytes: int
+    log_files: int
 
 
 def wish(image: str | Options, args: Sequence[str] = (), **words: Any) -> Options:
