@@ -7,6 +7,7 @@
     |- StartFailed          the container or exec could not be started (code 125, 126 or 127)
     |- StorageFailed        disk, database or mount refused
     |- Unavailable          no supervisor, it went away, or it speaks another version
+    |- TimedOut             the deadline that the caller gave is over; it is a TimeoutError, too
 
 An error is one line: "DEED SUBJECT: CAUSE (HINT)", in lower case. Foreign errors are translated where they enter.
 """
@@ -66,8 +67,12 @@ class Unavailable(AsyncrtError):
     kind = "unavailable"
 
 
+class TimedOut(AsyncrtError, TimeoutError):
+    kind = "timed-out"
+
+
 _KINDS: dict[str, type[AsyncrtError]] = {
-    kind.kind: kind for kind in (BadRequest, NoSuchObject, Conflict, StartFailed, StorageFailed, Unavailable)
+    kind.kind: kind for kind in (BadRequest, NoSuchObject, Conflict, StartFailed, StorageFailed, Unavailable, TimedOut)
 }
 
 
