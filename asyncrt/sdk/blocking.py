@@ -44,17 +44,23 @@ from asyncrt.model.protocol import (
     List,
     Logs,
     Outcome,
+    Pause,
     Progress,
     Remove,
     Run,
     Shutdown,
     Start,
+    StatsOf,
     Stop,
+    Top,
+    Unpause,
+    Update,
     Version,
     Wait,
     decode_reply,
     frame,
 )
+from asyncrt.model.stats import Process, Stats
 from asyncrt.sdk.answer import Answer, close_all, each, typed
 
 CHUNK = 256 * 1024  # bytes of one recvmsg
@@ -205,8 +211,8 @@ class Client:
     def run(
         self, options: Options, count: int = 1, attach: bool = False, fds: Sequence[int] = ()
     ) -> Iterator[Progress]:
-        """Create and start; with `attach` the fds are [stdin] stdout stderr."""
-        return each(self.call(Run(options, count, attach), fds), Progress)
+        """Create and start; with `attach` the fds are [stdin] stdout stderr, and stdin's EOF is the container's."""
+        return each(self.call(Run(options, count, attach, attach), fds), Progress)
 
     def start(self, refs: Iterable[str]) -> Iterator[Progress]:
         return each(self.call(Start(tuple(refs))), Progress)
@@ -232,6 +238,22 @@ class Client:
 
     def remove(self, refs: Iterable[str] = (), force: bool = False, all: bool = False) -> Iterator[Outcome]:
         return each(self.call(Remove(tuple(refs), force, all)), Outcome)
+
+    def pause(self, refs: Iterable[str]) -> Iterator[Outcome]:
+        return each(self.call(Pause(tuple(refs))), Outcome)
+
+    def unpause(self, refs: Iterable[str]) -> Iterator[Outcome]:
+        return each(self.call(Unpause(tuple(refs))), Outcome)
+
+    def update(self, wish: Update) -> Iterator[Outcome]:
+        return each(self.call(wish), Outcome)
+
+    def stats(self, refs: Iterable[str] = (), interval: float = 1.0, stream: bool = False) -> Iterator[list[Stats]]:
+        """Samples of those named, or of all that run: once, or every `interval` seconds."""
+        return each(self.call(StatsOf(tuple(refs), interval, stream)), list[Stats])
+
+    def top(self, ref: str) -> list[Process]:
+        return typed(self.call(Top(ref)).result(), list[Process])
 
     def logs(self, ref: str) -> dict[str, int]:
         """Open fds by name: stdout, stderr, index, those that exist. The caller closes them."""

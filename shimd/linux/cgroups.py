@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 import time
 from typing import NamedTuple
@@ -205,27 +204,6 @@ def delegated_files() -> list[str]:
             return file.read().split()
     except FileNotFoundError:
         return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
-
-
-def oom_notice(hierarchy: Hierarchy, directory: str) -> tuple[int, int]:
-    """(fd, poll(2) events) by which the kernel tells that memory ran out; how often, the files say.
-
-    v1: an eventfd (memory.txt, "OOM Control"), which is told when the cgroup goes as well. v2: memory.events, which is
-    told of all that it counts, and told anew only after it was read from its beginning. The caller closes the fd.
-    """
-    if hierarchy.version == 2:
-        return os.open(f"{directory}/memory.events", os.O_RDONLY | os.O_CLOEXEC), select.POLLPRI
-    notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-    try:
-        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            write(directory, "cgroup.event_control", f"{notice} {control}")
-        finally:
-            os.close(control)
-    except OSError:
-        os.close(notice)
-        raise
-    return notice, select.POLLIN
 
 
 def kill(hierarchy: Hierarchy, directory: str) -> None:
