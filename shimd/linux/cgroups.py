@@ -243,6 +243,15 @@ def remove(directory: str) -> None:
         time.sleep(0.002)
 
 
+def leave(directory: str) -> None:
+    """rmdir a cgroup that others may live in, or have cgroups below: then it stays."""
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+            raise
+
+
 def _children(directory: str) -> list[str]:
     try:
         with os.scandir(directory) as entries:
