@@ -6,6 +6,7 @@
     |- Conflict             a name in use, or a state that forbids the deed
     |- StartFailed          the container or exec could not be started (code 125, 126 or 127)
     |- StorageFailed        disk, database or mount refused
+    |- BadImage             an image, layer or blob is not what it says, or what nobody should unpack
     |- Unavailable          no supervisor, it went away, or it speaks another version
 
 An error is one line: "DEED SUBJECT: CAUSE (HINT)", in lower case. Foreign errors are translated where they enter.
@@ -62,12 +63,16 @@ class StorageFailed(AsyncrtError):
     kind = "storage-failed"
 
 
+class BadImage(AsyncrtError):
+    kind = "bad-image"
+
+
 class Unavailable(AsyncrtError):
     kind = "unavailable"
 
 
 _KINDS: dict[str, type[AsyncrtError]] = {
-    kind.kind: kind for kind in (BadRequest, NoSuchObject, Conflict, StartFailed, StorageFailed, Unavailable)
+    kind.kind: kind for kind in (BadRequest, NoSuchObject, Conflict, StartFailed, StorageFailed, BadImage, Unavailable)
 }
 
 
