@@ -4,7 +4,6 @@ Nouns: a *manifest* is one image (a config, layers), an *index* several, mostly 
 result of choosing: the documents and descriptors of one platform, with every blob in the store; a *layout* (OCI)
 and an *archive* (docker) are images as files.
 
-    media_types  OCI's and docker's names, in tables
     decoding     bounded JSON to values, errors in our words
     documents    manifests and indexes; what is ambiguous is refused
     config       the image config

@@ -14,9 +14,9 @@ import msgspec
 from asyncrt.errors import BadImage
 from asyncrt.images.decoding import decode
 from asyncrt.images.documents import Manifest
-from asyncrt.images.media_types import CONFIGS
 from asyncrt.model.descriptor import Platform
 from asyncrt.model.digest import is_digest
+from asyncrt.model.media_types import CONFIGS
 
 
 class Execution(msgspec.Struct, frozen=True, omit_defaults=True, rename="pascal"):

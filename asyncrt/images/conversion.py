@@ -15,9 +15,8 @@ import signal
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from asyncrt.errors import BadImage
+from asyncrt.errors import BadImage, shown
 from asyncrt.images.config import Config
-from asyncrt.images.decoding import shown
 
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII)
 _REALTIME = re.compile(r"(?:SIG)?RT(MIN|MAX)(?:([+-])([0-9]{1,2}))?", re.ASCII)

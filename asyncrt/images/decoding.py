@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from asyncrt.errors import BadImage
+from asyncrt.errors import BadImage, shown
 
 MAX_BYTES = 4 << 20  # distribution-spec v1.1.1, "Pushing Manifests": what registries take at least; more is an attack
 
@@ -24,9 +24,3 @@ def decode(data: bytes, kind: type[_T], noun: str, subject: str) -> _T:
     except (RecursionError, UnicodeDecodeError) as error:
         deep = isinstance(error, RecursionError)
         raise BadImage(f"read {noun}", subject, "it is nested too deep" if deep else "it is not UTF-8") from None
-
-
-def shown(text: str) -> str:
-    """A stranger's text for a line of ours: short, and of printable letters."""
-    short = text if len(text) <= 200 else text[:200] + "..."
-    return "".join(letter if letter.isprintable() else "?" for letter in short)

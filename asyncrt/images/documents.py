@@ -3,8 +3,8 @@
     read(data, media_type) -> Manifest | Index
 
 `media_type` is what the outside says that the bytes are (a descriptor, a Content-Type). A document that says something
-else, that has the fields of both kinds, or that spells a field in other letters (Go's decoder takes "Layers" for "layers")
-is refused: CVE-2021-41190. What the spec does not name is skipped; annotations are carried and steer nothing.
+else, that has the fields of both kinds, or that spells a field in other letters (Go's decoder takes "Layers" for
+"layers") is refused: CVE-2021-41190. What the spec does not name is skipped; annotations are carried and steer nothing.
 Sources: OCI image-spec v1.1.1 manifest.md, image-index.md; docker's manifest schema 2.
 """
 
@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from asyncrt.errors import BadImage
-from asyncrt.images import media_types
-from asyncrt.images.decoding import decode, shown
+from asyncrt.errors import BadImage, shown
+from asyncrt.images.decoding import decode
+from asyncrt.model import media_types
 from asyncrt.model.descriptor import Descriptor
 
 MAX_LAYERS = 1024  # overlay and every engine stop long before

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from asyncrt.errors import NoSuchObject
-from asyncrt.images import media_types
 from asyncrt.images.documents import Index, Manifest
+from asyncrt.model import media_types
 from asyncrt.model import platform as platforms
 from asyncrt.model.descriptor import Descriptor, Platform
 

@@ -1,8 +1,8 @@
 """registry: OCI's distribution protocol from the client's side, over HTTP on trio.
 
-Nouns: a *host* is a registry as people name it, an *endpoint* a URL where it (or a mirror of it) answers; a *challenge* is
-what a 401 asks for, a *token* what a token server gives for it; a *repository* is a path on a host, with blobs by
-digest and manifests by digest or tag.
+Nouns: a *host* is a registry as people name it, an *endpoint* a URL where it (or a mirror of it) answers; a
+*challenge* is what a 401 asks for, a *token* what a token server gives for it; a *repository* is a path on a host,
+with blobs by digest and manifests by digest or tag.
 
     endpoints    where a host answers, and how it is trusted
     credentials  docker's config.json and its helper programs
@@ -16,6 +16,6 @@ digest and manifests by digest or tag.
     client       repositories: resolve, manifests, blobs, tags, referrers
     uploads      blobs to a registry: mounted, whole, in chunks
 
-Lifecycle: `async with open_client(settings) as client`; its connections close with the block. Who enters: images and the
-engine. Deliberately absent: documents (bytes and media types pass through here), files, the content store.
+Lifecycle: `async with open_client(settings) as client`; its connections close with the block. Who enters: images
+and the engine. Deliberately absent: documents (bytes and media types pass through here), files, the content store.
 """

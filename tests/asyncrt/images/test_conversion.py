@@ -12,8 +12,8 @@ from asyncrt.errors import BadImage
 from asyncrt.images import config as configs
 from asyncrt.images.conversion import Port, Settings, convert
 from asyncrt.images.documents import Manifest
-from asyncrt.images.media_types import OCI_CONFIG, OCI_LAYER
 from asyncrt.model.descriptor import Descriptor, Platform
+from asyncrt.model.media_types import OCI_CONFIG, OCI_LAYER
 
 SHA = "sha256:" + "ab" * 32
 

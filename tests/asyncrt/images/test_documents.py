@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncrt.errors import BadImage, NoSuchObject
-from asyncrt.images import documents, media_types, selection
+from asyncrt.images import documents, selection
 from asyncrt.images.documents import Index, Manifest
+from asyncrt.model import media_types
 from asyncrt.model.platform import parse as platform
 
 SHA = "sha256:" + "ab" * 32
