@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from shimd.container import (
     cgroups,
+    console,
     devices,
     identity,
     labels,
@@ -35,6 +36,7 @@ from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config
 from shimd.spec.linux import sysctl_file
 from shimd.spec.linux_rules import namespace_of_sysctl
+from shimd.wire.values import LogWish
 
 
 class Plan(NamedTuple):
@@ -63,6 +65,10 @@ class Plan(NamedTuple):
     common: tuple[Operation, ...] = ()
     """Steps of every process of the container, execs too."""
     filter: seccomp.Filter = seccomp.NO_FILTER
+    terminal: bool = False
+    """Has its program a terminal, whose master somebody takes?"""
+    log: LogWish = LogWish()
+    """What the shim does with its output."""
 
     def describe(self) -> list[str]:
         """One line per step, for `plan` and the tests."""
@@ -114,21 +120,16 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
         chroot=rootfs.is_borrowed(config),
         common=common,
         filter=filter,
+        terminal=config.process.terminal,
     )
 
 
 def _refuse_what_a_shim_lacks(config: Config) -> None:
     """What only a container that stands alone has (bundle.py) is refused by name, never skipped."""
-    process = config.process
-    asked = {
-        "$.process.terminal": process and process.terminal,
-        "$.hooks": any(config.hooks),
-    }
-    for path, value in asked.items():
-        if value:
-            raise RuntimeTrouble(
-                Trouble("plan", path, "a container with a shim has none", "asyncrt-oci makes such ones")
-            )
+    if any(config.hooks):
+        raise RuntimeTrouble(
+            Trouble("plan", "$.hooks", "a container with a shim has none", "asyncrt-oci makes such ones")
+        )
 
 
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:
@@ -183,6 +184,10 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     steps += mounting.inside(config, hierarchies)
     bound = mounting.brings_devices(config)
     steps.append(devices.DefaultDevices(bound))
+    if config.process is not None and config.process.terminal:
+        # /dev/console is no mount where the root is borrowed: it would stay, in somebody else's table.
+        bind = not rootfs.is_borrowed(config)
+        steps.append(console.TakeConsole(config.process.user.uid, config.process.console_size, bind))
     for device in config.linux.devices:
         if device.path == "/dev/ptmx" or (bound and device.path.startswith("/dev/")):
             continue  # ptmx is a default device, and a symlink into the container's own devpts

@@ -45,10 +45,12 @@ from shimd.wire.messages import (
     TemplateReady,
     TemplateRefused,
 )
+from shimd.wire.values import LogWish
 from tests.shimd.configs import process_of
 from tests.shimd.line import TIMEOUT, Line, alive, connect, gone, read_all
 
-NO_STREAM, FROM_NOW = -1, -2
+NO_STREAM, FROM_NOW, OLDEST = -1, -2, -3
+NATIVE = LogWish()
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = str(Path(msgpack.__file__).resolve().parents[1])
 BOOT = "import sys; sys.path[:0]={!r}; from shimd.__main__ import main; sys.exit(main())"
@@ -244,9 +246,9 @@ class Stage:
         new, self.judged = text[self.judged :], len(text)
         return new
 
-    def template(self, document: dict[str, Any], stdin: bool = False) -> str:
+    def template(self, document: dict[str, Any], stdin: bool = False, log: LogWish = NATIVE) -> str:
         """The key of a compiled plan; TemplateFailed."""
-        packed: bytes = msgpack.packb({"config": document, "stdin": stdin})
+        packed: bytes = msgpack.packb({"config": document, "stdin": stdin, "log": log})
         if packed not in self.keys:
             key = f"t{next(_numbers)}"
             memfd = os.memfd_create("template", os.MFD_CLOEXEC)
@@ -304,7 +306,7 @@ class Stage:
         self, document: dict[str, Any], *, stdin: bool = False, wait: bool = True, owner: int = 0, **changes: Any
     ) -> Container:
         """A container that runs; StartFailed, TemplateFailed. Without `wait` it may not be there yet."""
-        key = self.template(document, stdin)
+        key = self.template(document, stdin, changes.pop("log", NATIVE))
         container = self.prepare(owner)
         self.spawn(container, key, **changes)
         if wait:

@@ -276,3 +276,21 @@ def test_attach_answers(stage: Stage) -> None:
     os.close(write)
     os.close(read)
     assert isinstance(answer, Attached)
+
+
+def test_a_dead_clients_words_come_before_the_next_ones(stage: Stage) -> None:
+    """It left its pipe full; who comes next need not wait until the container has read that."""
+    container = stage.start(shell("sleep 0.3; cat"), stdin=True)
+    [out] = container.attach(stdout=0)
+    first = container.attach_stdin(once=False)
+    os.set_blocking(first, False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += os.write(first, PATTERN[sent : sent + 4096])
+            time.sleep(0.001)
+    container.forget(first)
+    second = container.attach_stdin(once=False)
+    os.write(second, b"second")
+    assert isinstance(container.ask(CloseStdin), Done)
+    assert read_all(out) == PATTERN[:sent] + b"second"
