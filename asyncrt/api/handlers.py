@@ -168,9 +168,8 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
             await item(progress("ended", await ending.wait(engine, container.id)))
 
     try:
-        if request.count > 1 or request.attach:  # so that who loses us in the middle knows whom to ask a successor for
-            for container in containers:
-                await item(progress("created", container))
+        for container in containers:  # so that who loses us in the middle knows whom to ask a successor for
+            await item(progress("created", container))
         await _side_by_side(one, containers)
     except BaseException:
         for container in containers:  # the client left, or the one start failed: what never ran is taken back
