@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from asyncrt import __version__
-from asyncrt.engine import attach, ending, execute, remove, stop
+from asyncrt.engine import attach, ending, execute, pause, remove, statistics, stop, update
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.start import Streams, start
@@ -68,6 +68,18 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
         case p.Remove():
             refs = [one.id for one in engine.table] if request.all else request.refs
             return await each(engine, refs, "remove", item, lambda one: remove.remove(engine, one.id, request.force))
+        case p.Pause():
+            return await each(engine, request.refs, "pause", item, lambda one: pause.pause(engine, one))
+        case p.Unpause():
+            return await each(engine, request.refs, "unpause", item, lambda one: pause.unpause(engine, one))
+        case p.Update():
+            return await each(engine, request.refs, "update", item, lambda one: update.update(engine, one, request))
+        case p.StatsOf():
+            async for samples in statistics.follow(engine, request.refs, request.interval, request.stream):
+                await item(samples)
+            return None
+        case p.Top():
+            return await statistics.top(engine, engine.table.find(request.ref, "list processes of"))
         case p.Logs():
             return await logs(engine, request, item)
         case p.Attach():
@@ -161,9 +173,8 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
             await item(progress("ended", await ending.wait(engine, container.id)))
 
     try:
-        if request.count > 1 or request.attach:  # so that who loses us in the middle knows whom to ask a successor for
-            for container in containers:
-                await item(progress("created", container))
+        for container in containers:  # so that who loses us in the middle knows whom to ask a successor for
+            await item(progress("created", container))
         await _side_by_side(one, containers)
     except BaseException:
         for container in containers:  # the client left, or the one start failed: what never ran is taken back

@@ -152,6 +152,38 @@ class Attach(Request, frozen=True):
     stdin_once: bool = False
 
 
+class Pause(Request, frozen=True):
+    refs: tuple[str, ...]
+
+
+class Unpause(Request, frozen=True):
+    refs: tuple[str, ...]
+
+
+class Update(Request, frozen=True):
+    """Change limits, now and for the next start; None leaves one as it is, 0 lifts it. As in Options."""
+
+    refs: tuple[str, ...]
+    memory: int | None = None
+    cpus: float | None = None
+    cpuset_cpus: str | None = None
+    pids_limit: int | None = None
+
+
+class StatsOf(Request, frozen=True):
+    """What containers use, every `interval` seconds, or once; no refs: all that run."""
+
+    refs: tuple[str, ...] = ()
+    interval: float = 1.0
+    stream: bool = False
+
+
+class Top(Request, frozen=True):
+    """The processes of a container."""
+
+    ref: str
+
+
 class CloseStdin(Request, frozen=True):
     """Half-close: once what is in the attached pipe has been taken, the container reads EOF.
 
@@ -228,6 +260,11 @@ AnyRequest = (
     | Remove
     | Logs
     | Attach
+    | Pause
+    | Unpause
+    | Update
+    | StatsOf
+    | Top
     | CloseStdin
     | Resize
     | Exec

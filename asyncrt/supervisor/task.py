@@ -41,6 +41,7 @@ from shimd.wire.messages import (
     Resize,
     Standing,
     Started,
+    Update,
 )
 
 EXECS_REMEMBERED = 256  # a container; as many as its shim tells again
@@ -227,6 +228,11 @@ class Task:
             self.execs.pop(id, None)
             raise
         return execution
+
+    async def update(self, resources: dict[str, Any]) -> None:
+        """Change limits (the spec's resources object). Conflict: the kernel refused one, and all are as before."""
+        seq = next(self._seq)
+        await self._ask(Update(seq, resources), seq)
 
     async def wait_exec(self, id: str) -> ExitRecord:
         """How an exec ended, once it has. Conflict if nobody remembers it, LineEnded if the container ended."""

@@ -15,7 +15,7 @@ from _socket import socket
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from shimd.container import launch, lifecycle
+from shimd.container import launch, lifecycle, updating
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.container.starting import HAPPENED, OVER, REFUSED, Birth, Starter
@@ -27,6 +27,8 @@ from shimd.server.execs import Executions
 from shimd.server.loop import Loop
 from shimd.server.peer import Peer, close_unused
 from shimd.server.stdio import Stdio
+from shimd.spec.errors import SpecError
+from shimd.spec.validate import load_resources
 from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
@@ -45,6 +47,7 @@ from shimd.wire.messages import (
     Resize,
     Spawn,
     Standing,
+    Update,
 )
 
 DRAIN_SECONDS = 3.0  # how long a pipe that something outside the container still holds may delay the exit record
@@ -213,6 +216,8 @@ class Shim:
                 return
             case CloseStdin():
                 self.answer(message.seq, self.close_stdin)
+            case Update():
+                self.answer(message.seq, lambda: self.update(message))
             case Resize():
                 self.answer(message.seq, lambda: self.resize(message))
             case Exec():
@@ -252,6 +257,14 @@ class Shim:
     def attach(self, message: Attach, fds: list[int]) -> Attached:
         lifecycle.after(self.state, "attach", self.id[:12])
         return self.stdio.attach(message, fds)
+
+    def update(self, message: Update) -> None:
+        lifecycle.after(self.state, "update", self.id[:12])
+        try:
+            resources = load_resources(message.resources)
+        except SpecError as error:
+            raise RuntimeTrouble(Trouble("update", self.id[:12], str(error))) from None
+        updating.update(resources, self.plan.hierarchies, self.cgroup)
 
     def close_stdin(self) -> None:
         lifecycle.after(self.state, "attach", self.id[:12])

@@ -189,6 +189,13 @@ class Resize(NamedTuple):
     columns: int
 
 
+class Update(NamedTuple):
+    """supervisor: change limits of the running container: the spec's resources object, with what is to change."""
+
+    seq: int
+    resources: dict[str, Any]
+
+
 class Exec(NamedTuple):
     """supervisor: run one more process in the container; the rights are its stdin, stdout and stderr.
 
@@ -305,6 +312,7 @@ Message = (
     | Attached
     | CloseStdin
     | Resize
+    | Update
     | Exec
     | ExecStarted
     | ExecFailed
@@ -345,6 +353,7 @@ NUMBERS: dict[int, type[Message]] = {
     25: Attached,
     26: CloseStdin,
     27: Resize,
+    28: Update,
     30: Ready,
     31: Refused,
     32: Go,
