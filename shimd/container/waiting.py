@@ -73,11 +73,23 @@ def _why_not(path: str) -> int:
     return 0 if os.access(path, os.X_OK, effective_ids=True) else errno.EACCES
 
 
+class NothingToRun(NamedTuple):
+    """In a program's place where the config has no process: it cannot be started."""
+
+    def describe(self) -> tuple[str, str]:
+        return "run", "nothing"
+
+    def execute(self, making: Making) -> None:
+        raise RuntimeTrouble(Trouble("run", "$.process", "it is missing in the config of this container"))
+
+
 class Await(NamedTuple):
     """Wait for `start`, run its hooks, become the program. Stands where Exec stands under a shim."""
 
     hooks: tuple[Hook, ...]
-    run: identity.Exec | seccomp.ConfinedExec
+    run: identity.Exec | seccomp.ConfinedExec | NothingToRun
+    env: tuple[str, ...] = ()
+    """The process's own, for hooks that bring none."""
 
     def describe(self) -> tuple[str, str]:
         return "await start, then run", self.run.describe()[1]
@@ -87,7 +99,7 @@ class Await(NamedTuple):
         os.read(start, 1)
         try:
             if self.hooks:
-                ContainerHooks("startContainer", self.hooks).execute(making)
+                ContainerHooks("startContainer", self.hooks, self.env).execute(making)
             keep(making)
             self.run.execute(making)
         except RuntimeTrouble as error:
@@ -119,8 +131,8 @@ class KeepFds(NamedTuple):
 
 
 def keep(making: Making) -> None:
-    """Undo close-on-exec for the caller's fds, which are those from 3 on."""
-    for fd in range(3, 3 + making.kept_fds):
+    """Undo close-on-exec for the caller's fds."""
+    for fd in making.kept_fds:
         os.set_inheritable(fd, True)
 
 

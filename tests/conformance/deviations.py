@@ -134,8 +134,6 @@ RUNC = {
 
 ASYNCRT = {
     "test_devices::test_mknod_is_an_access": "mknod is allowed for every device, as by crun and runc; opening is not",
-    "test_lifecycle::test_start_needs_a_process": "process is required by create, as by runc",
-    "test_seccomp::test_unknown_calls_are_no_error": "to be mended: a profile of a newer engine names newer calls",
 }
 
 KNOWN: dict[str, dict[str, str]] = {"crun": CRUN, "runc": RUNC, "asyncrt-oci": ASYNCRT}
