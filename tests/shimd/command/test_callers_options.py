@@ -216,6 +216,14 @@ def test_out_of_memory_is_known(house: House) -> None:
     assert house.inspect("one", known) == "true 137"
 
 
+def test_a_start_that_fails(house: House) -> None:
+    """What create cannot see: the container is there, and goes again with its caller's shim."""
+    for _ in range(3):
+        done = house.run("/bin/nointerp", options=["--rm", "--network", "none"])
+        assert done.code in (125, 126)
+        assert "its interpreter is missing" in done.stderr
+
+
 def test_the_cgroup_is_below_its_parent(house: House) -> None:
     house.start("one", "sleep", "1000", options=["--network", "none"])
     pid = house.inspect("one", "{{.State.Pid}}")
