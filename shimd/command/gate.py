@@ -28,7 +28,7 @@ def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
 
 
 def failure(record: Record, words: bytes) -> RuntimeTrouble:
-    """What init said, once it has ended: its end of the fifo goes before it does, and who hears of a failure deletes."""
+    """What init said, once it has ended: its fifo goes before it does, and who hears of a failure deletes at once."""
     from shimd.command import removal
 
     if not removal.await_end(record):
