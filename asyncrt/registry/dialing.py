@@ -52,7 +52,7 @@ class Dialer(httpcore2.AsyncNetworkBackend):
         good = [address for address in found if addresses.may_lead(source, addresses.reach(address))]
         if not good:
             cause = f"{found[0] if found else 'nowhere'} is not for others to send us to"
-            raise RegistryFailed("follow redirect to", host, cause, "name the host itself if that is meant")
+            raise RegistryFailed("follow redirect to", host, cause)
         if len(self._allowed) >= _MOST_KEPT:
             self._allowed.clear()
         self._allowed[host, port] = (trio.current_time() + _KEPT_SECONDS, good)
