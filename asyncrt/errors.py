@@ -9,6 +9,7 @@
     |- BadImage             an image, layer or blob is not what it says, or what nobody should unpack
     |- RegistryFailed       a registry refused, or could not be reached, or broke off
     |- Unavailable          no supervisor, it went away, or it speaks another version
+    |- TimedOut             the deadline that the caller gave is over; it is a TimeoutError, too
 
 An error is one line: "DEED SUBJECT: CAUSE (HINT)", in lower case. Foreign errors are translated where they enter.
 """
@@ -76,9 +77,23 @@ class Unavailable(AsyncrtError):
     kind = "unavailable"
 
 
+class TimedOut(AsyncrtError, TimeoutError):
+    kind = "timed-out"
+
+
 _KINDS: dict[str, type[AsyncrtError]] = {
     kind.kind: kind
-    for kind in (BadRequest, NoSuchObject, Conflict, StartFailed, StorageFailed, BadImage, RegistryFailed, Unavailable)
+    for kind in (
+        BadRequest,
+        NoSuchObject,
+        Conflict,
+        StartFailed,
+        StorageFailed,
+        BadImage,
+        RegistryFailed,
+        Unavailable,
+        TimedOut,
+    )
 }
 
 
