@@ -14,7 +14,7 @@ origin that it was made for and nowhere else (CVE-2020-15157).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -28,7 +28,7 @@ from asyncrt.registry.addresses import Reach
 from asyncrt.registry.dialing import Dialer, Resolver, resolve
 from asyncrt.registry.endpoints import Trust
 
-Body = bytes | Callable[[], AsyncIterator[bytes]]
+Body = bytes | Callable[[], AsyncGenerator[bytes, None]]
 Write = Callable[[bytes], Awaitable[None]]
 
 _MOST_REDIRECTS = 5
@@ -262,9 +262,10 @@ class Exchanges:
             return body or None
 
         async def timed() -> AsyncIterator[bytes]:
-            async for chunk in body():
-                yield chunk
-                clock.deadline = trio.current_time() + self._limits.document
+            async with contextlib.aclosing(body()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                    clock.deadline = trio.current_time() + self._limits.document
 
         return timed()
 

@@ -80,6 +80,7 @@ class ShelfIngest:
             self._descriptor.check(self._path.read_bytes())
         except BadImage:
             self._file.truncate(0)
+            self._file.seek(0)
             raise
         self._path.rename(self._shelf.path(self._descriptor.digest))
 
