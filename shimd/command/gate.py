@@ -29,9 +29,18 @@ def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
     finally:
         os.close(outcome)
     if words:
-        raise RuntimeTrouble(Trouble("start", record.id, words.decode(errors="replace")))
+        raise failure(record, words)
     if record.hooks.get("poststart"):
         _after(record, journal)
+
+
+def failure(record: Record, words: bytes) -> RuntimeTrouble:
+    """What init said, once it has ended: its fifo goes before it does, and who hears of a failure deletes at once."""
+    from shimd.command import removal
+
+    if not removal.await_end(record):
+        removal.kill(record)
+    return RuntimeTrouble(Trouble("start", record.id, words.decode(errors="replace")))
 
 
 def _knock(shelf: Shelf) -> None:

@@ -3,8 +3,8 @@
     config, documents = bundle.read("/path/of/bundle")     # after os.chdir there: relative paths mean the bundle
     plan = bundle.compile(config, cgroups.hierarchies(), Wish())
 
-The engine's own containers have neither hooks nor a console; their `plan.py` refuses both by name, and here the steps
-for them are put where they belong.
+The engine's own containers have no hooks; their `plan.py` refuses them by name, and here their steps are put where they
+belong.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from shimd.container import borrowed, console, devices, home, hooks, identity, root, rootfs, seccomp, waiting
+from shimd.container import borrowed, home, hooks, identity, root, seccomp, waiting
 from shimd.container.making import Operation
 from shimd.container.plan import Plan, compile_plan
 from shimd.errors import RuntimeTrouble, Trouble
@@ -93,15 +93,10 @@ def compile(config: Config, hierarchies: list[Hierarchy], wish: Wish) -> Plan:
 
 def engines_plan(config: Config, hierarchies: list[Hierarchy]) -> Plan:
     """What an engine's container of this config would be: all that an exec has to know."""
-    process = config.process
-    assert process is not None
-    plain = process._replace(terminal=False, console_size=None)
-    return compile_plan(config._replace(hooks=Hooks(), process=plain), hierarchies, stdin=True, standalone=True)
+    return compile_plan(config._replace(hooks=Hooks()), hierarchies, stdin=True, standalone=True)
 
 
 def _rooting(steps: tuple[Operation, ...], config: Config, wish: Wish) -> list[Operation]:
-    process = config.process
-    assert process is not None
     found: list[Operation] = []
     for step in steps:
         if isinstance(step, root.PivotRoot | borrowed.ChangeRoot):
@@ -110,7 +105,4 @@ def _rooting(steps: tuple[Operation, ...], config: Config, wish: Wish) -> list[O
                 found.append(root.DropKernelViews())
                 step = root.MoveRoot()
         found.append(step)
-        if process.terminal and isinstance(step, devices.DefaultDevices):
-            bound = not rootfs.is_borrowed(config)  # or the mount would stay, in somebody else's table
-            found.append(console.TakeConsole(process.user.uid, process.console_size, bound))
     return found

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from shimd.container import (
     cgroups,
+    console,
     devices,
     identity,
     labels,
@@ -37,6 +38,7 @@ from shimd.spec.config import Config
 from shimd.spec.linux import sysctl_file
 from shimd.spec.linux_rules import namespace_of_sysctl
 from shimd.spec.lists import outside_id
+from shimd.wire.values import LogWish
 
 
 class Plan(NamedTuple):
@@ -65,6 +67,10 @@ class Plan(NamedTuple):
     common: tuple[Operation, ...] = ()
     """Steps of every process of the container, execs too."""
     filter: seccomp.Filter = seccomp.NO_FILTER
+    terminal: bool = False
+    """Has its program a terminal, whose master somebody takes?"""
+    log: LogWish = LogWish()
+    """What the shim does with its output."""
 
     def describe(self) -> list[str]:
         """One line per step, for `plan` and the tests."""
@@ -123,21 +129,16 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
         chroot=rootfs.is_borrowed(config),
         common=common,
         filter=filter,
+        terminal=config.process.terminal,
     )
 
 
 def _refuse_what_a_shim_lacks(config: Config) -> None:
     """What only a container that stands alone has (bundle.py) is refused by name, never skipped."""
-    process = config.process
-    asked = {
-        "$.process.terminal": process and process.terminal,
-        "$.hooks": any(config.hooks),
-    }
-    for path, value in asked.items():
-        if value:
-            raise RuntimeTrouble(
-                Trouble("plan", path, "a container with a shim has none", "asyncrt-oci makes such ones")
-            )
+    if any(config.hooks):
+        raise RuntimeTrouble(
+            Trouble("plan", "$.hooks", "a container with a shim has none", "asyncrt-oci makes such ones")
+        )
 
 
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:
@@ -216,6 +217,10 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
     steps += mounting.inside(config, hierarchies)
     bound = mounting.brings_devices(config)
     steps.append(devices.DefaultDevices(bound))
+    if config.process is not None and config.process.terminal:
+        # /dev/console is no mount where the root is borrowed: it would stay, in somebody else's table.
+        bind = not rootfs.is_borrowed(config)
+        steps.append(console.TakeConsole(config.process.user.uid, config.process.console_size, bind))
     steps += [devices.MakeDevice(*node) for node in _nodes(config)]
     if config.process is not None and config.process.cwd != "/":
         steps.append(mount_steps.MakeDirectory(config.process.cwd))
