@@ -6,7 +6,7 @@
     end
 
 Written under the lock and after the record says ready; read under the lock. A container without it is the reference's
-affair: one with hooks that are due later, and one whose init's end is not the end of all (shimd/command/front/plain.c).
+affair: one with hooks that are due later, and one whose init's end is not the end of all, or that shares a cgroup (shimd/command/front/plain.c).
 """
 
 from shimd.command.members import OWN
@@ -26,7 +26,7 @@ def tail(record: Record) -> str:
     """The text from the cgroups on; "" for a container that is not plain."""
     directories = [directory for _, directory, _ in record.directories()]
     text = "".join(f"{directory}\n" for directory in (*directories, "end"))
-    unusual = record.hooks or not record.own_pids or record.cgroup == OWN
+    unusual = record.hooks or not record.own_pids or record.shared or record.cgroup == OWN
     if (
         unusual
         or text.count("\n") != len(directories) + 1
