@@ -12,7 +12,10 @@ import subprocess
 from pathlib import Path
 
 from setuptools import setup
-from setuptools._distutils.command.build_scripts import build_scripts
+
+# isort: split
+# Only now: setuptools brings the distutils that Python 3.12 has no more.
+from distutils.command.build_scripts import build_scripts
 
 COMMAND = "asyncrt-oci"
 REFERENCE = "asyncrt-oci-reference"

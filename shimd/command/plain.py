@@ -6,14 +6,15 @@
     end
 
 Written under the lock and after the record says ready; read under the lock. A container without it is the reference's
-affair: one with hooks that are due later, and one whose init's end is not the end of all, or that shares a cgroup (shimd/command/front/plain.c).
+affair: one with hooks that are due later, one whose init's end is not the end of all, one that shares a cgroup
+(shimd/command/front/plain.c).
 """
 
 from shimd.command.members import OWN
 from shimd.command.record import Record
 
 HEAD = "asyncrt-oci 1\n"
-MOST_BYTES = 8192  # that the front has room for
+MOST_BYTES = 7936  # the front has room for 8 KiB
 
 
 def words(record: Record) -> str:
@@ -27,10 +28,7 @@ def tail(record: Record) -> str:
     directories = [directory for _, directory, _ in record.directories()]
     text = "".join(f"{directory}\n" for directory in (*directories, "end"))
     unusual = record.hooks or not record.own_pids or record.shared or record.cgroup == OWN
-    if (
-        unusual
-        or text.count("\n") != len(directories) + 1
-        or len(text.encode(errors="surrogateescape")) > MOST_BYTES - 256
-    ):
+    lines, size = text.count("\n"), len(text.encode(errors="surrogateescape"))
+    if unusual or lines != len(directories) + 1 or size > MOST_BYTES:
         return ""
     return text

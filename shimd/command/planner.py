@@ -32,6 +32,7 @@ BACKLOG = 1024
 DECLINED = b"\0"
 SPACES = ("user", "pid", "cgroup", "net", "uts", "ipc", "time_for_children")
 FRONT = "asyncrt-oci"
+NAME = "asyncrt-planner"  # for ps; 15 letters are the most
 
 
 def leave_one() -> None:
@@ -111,6 +112,8 @@ def _become(place: int, name: str, lock: int, listener: socket) -> NoReturn:
         for low, high in zip([2, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, high)
         gc.enable()
+        with open("/proc/self/comm", "w") as name_file:
+            name_file.write(NAME)
         Planner(place, name, listener).serve()
     finally:
         os._exit(0)
