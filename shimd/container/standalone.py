@@ -92,7 +92,8 @@ class Compiler(StandalonePhrases):
             encode(self, step)
 
     def _await(self, step: waiting.Await) -> None:
-        if step.hooks:
+        encode = ENCODERS.get(type(step.run))
+        if step.hooks or encode is None:
             raise Unscripted(step.describe())
         code = self.script
         code.call("write", self.held.ready_out, code.text("1"), 1)
@@ -101,7 +102,7 @@ class Compiler(StandalonePhrases):
         code.here(again)
         code.call("read", self.held.start, code.room(8), 1, expect=((errno.EINTR,), again))
         code.here(go_on)
-        ENCODERS[type(step.run)](self, step.run)
+        encode(self, step.run)
 
 
 def compile_standalone(plan: Plan, id: str, cgroup: str, root: str) -> Standing | None:

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from shimd.container import cgroups, devices, encoders, identity, mounts, namespaces, root, seccomp, waiting
+from shimd.container import cgroups, devices, encoders, home, identity, mounts, namespaces, root, seccomp, waiting
 from shimd.container.encoders import EXECUTING, place_bind, seccomp_filter
-from shimd.container.phrases import CLONE, DIRECTORY, MISSING, TYPE, Unscripted
+from shimd.container.phrases import CLONE, DIRECTORY, MISSING, TYPE, UNSYMLINKED, Unscripted
 from shimd.container.standalone_phrases import StandalonePhrases
 from shimd.errors import NOT_EXECUTABLE, Trouble
 from shimd.linux import cgroups as hierarchies
@@ -23,6 +23,7 @@ from shimd.linux.script import ANY_ERROR, Label
 
 AT_EACCESS = 0x200
 STATX_INO, STX_INO = 0x100, 32
+HIDING = ("/", "/etc", "/etc/passwd")  # a mount there, and the passwd of the root file system is not the container's
 WRITE = os.O_WRONLY | os.O_CLOEXEC
 CPUSET = ("cpuset.cpus", "cpuset.mems")
 LIST_BYTES = 1024  # of CPUs or memory nodes
@@ -214,6 +215,33 @@ def _find_program(to: StandalonePhrases, step: waiting.FindProgram) -> None:
     code.here(found)
 
 
+def _find_home(to: StandalonePhrases, step: home.FindHome) -> None:
+    """Found now, where the file is the one that the container will see: `home.FindHome` says when that is so."""
+    if any(os.path.normpath(_destination(other)) in HIDING for other in to.plan.rooting):
+        raise Unscripted(step.describe())
+    rootfs = os.open(to.anchors.root, DIRECTORY)
+    try:
+        fd = paths.openat2(rootfs, home.PASSWD, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, UNSYMLINKED)
+    except FileNotFoundError:
+        to.home = home.FALLBACK
+        return
+    finally:
+        os.close(rootfs)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size >= home.MOST_BYTES:
+            raise Unscripted(step.describe())
+        to.home = home.home_of(step.uid, os.read(fd, home.MOST_BYTES))
+    finally:
+        os.close(fd)
+
+
+def _destination(step: Any) -> str:
+    """Where a step puts something in the root; "" for one that does not."""
+    found: str = getattr(step, "destination", "") or getattr(step, "path", "")
+    return "" if isinstance(step, root.MountRoot) else found
+
+
 def _confined_exec(to: StandalonePhrases, step: seccomp.ConfinedExec) -> None:
     to.say(*_words(Trouble(*step.load.describe(), MARK)))
     seccomp_filter(to, step.load)
@@ -224,6 +252,8 @@ def _exec(to: StandalonePhrases, step: identity.Exec) -> None:
     """As `Exec.run`. No guard: what would be run by a magic link is a sealed copy of the front."""
     code = to.script
     environment = dict(entry.split("=", 1) for entry in step.env if "=" in entry)
+    if to.home:
+        environment["HOME"] = to.home
     program = step.args[0]
     if not program or MARK in program or "\0" in "".join((*step.args, *step.env)):
         raise Unscripted(step.describe())
@@ -279,6 +309,7 @@ ENCODERS: dict[type, Callable[[Any, Any], None]] = {
     root.PropagateRoot: _propagate_root,
     mounts.BindMount: _bind,
     devices.MakeDevice: _make_device,
+    home.FindHome: _find_home,
     waiting.FindProgram: _find_program,
     seccomp.ConfinedExec: _confined_exec,
     identity.Exec: _exec,

@@ -39,6 +39,8 @@ class StandalonePhrases(Phrases):
         super().__init__(plan, Anchors(root, root, ""))
         one = self.script.cell
         self.held = Held(one(), one(), one(), one(), one())
+        self.home = ""
+        """HOME, where the environment has none."""
         self.words: list[Words] = []
         self.made: list[tuple[int, str]] = []
         self.namespaces: list[tuple[int, Cell]] = []
