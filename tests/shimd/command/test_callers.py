@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from shimd.command.version import version
 from tests.patience import until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -191,11 +192,15 @@ def test_dockerd(caller: Caller, image: Path) -> None:
         "iptables": False,
         "bridge": "none",
         "runtimes": {"asyncrt": {"path": str(ASYNCRT)}},
+        "default-runtime": "asyncrt",
     }
     (home / "daemon.json").write_text(json.dumps(settings))
     (home / "config.json").write_text("{}")
     caller.env = {"DOCKER_HOST": f"unix://{home}/sock", "DOCKER_CONFIG": str(home)}
     caller.daemon(home / "sock", "dockerd", "--config-file", str(home / "daemon.json"))
+    parts = json.loads(caller.must("docker", "version", "-f", "{{json .Server.Components}}"))
+    versions = {part["Name"]: (part["Version"], part["Details"]["GitCommit"]) for part in parts}
+    assert versions["asyncrt"] == (version(), version())
     caller.must("docker", "import", str(image), "test:latest")
     the_usual(["docker"], caller, ["--runtime", "asyncrt"], "test:latest")
 
