@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 import trio
@@ -19,9 +19,12 @@ from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.promise import Promise
 from shimd.errors import Trouble
 from shimd.wire.channel import close_all
+from shimd.wire.codec import WireError
 from shimd.wire.messages import (
     VERSION,
     Attach,
+    Attached,
+    CloseStdin,
     Done,
     Ended,
     Exec,
@@ -35,11 +38,13 @@ from shimd.wire.messages import (
     Query,
     Refusal,
     Release,
+    Resize,
     Standing,
     Started,
-    WireError,
+    Update,
 )
 
+EXECS_REMEMBERED = 256  # a container; as many as its shim tells again
 _log = structlog.get_logger("asyncrt.supervisor.task")
 
 
@@ -47,11 +52,21 @@ class LineEnded(Conflict):
     """Nobody answered, and nobody will on this line: the container ended, or its shim has another line by now."""
 
 
+class Wish(NamedTuple):
+    """What an attach wants, as wire.Attach has it."""
+
+    stdin: bool
+    stdout: int
+    stderr: int
+    once: bool = False
+
+
 class ExecTask:
-    """One exec of a container."""
+    """One exec of a container. `master` is its terminal's, until somebody takes it."""
 
     def __init__(self, id: str) -> None:
         self.id = id
+        self.master: list[int] = []
         self.started: Promise[int] = Promise()
         self.ended: Promise[ExitRecord] = Promise()
 
@@ -85,7 +100,9 @@ class Task:
         self.gone = trio.Event()
         """The line has ended, and with it the shim, unless another line was made."""
         self.execs: dict[str, ExecTask] = {}
-        self._replies: dict[int, Promise[None]] = {}
+        self.exec_records: dict[str, ExitRecord] = {}
+        """How the last execs ended."""
+        self._replies: dict[int, Promise[Attached | None]] = {}
         self._seq = itertools.count(1)
 
     async def run(self) -> None:
@@ -93,8 +110,8 @@ class Task:
         try:
             while (received := await self.line.receive()) is not None:
                 message, fds = received
+                self._heard(message, fds)
                 close_all(fds)
-                self._heard(message)
             if not self.ended.done and not self.failed:
                 await self.keeper.task_lost(self)
         except WireError as error:
@@ -103,7 +120,8 @@ class Task:
             self.line.close()
             self._abandon()
 
-    def _heard(self, message: Message) -> None:
+    def _heard(self, message: Message, fds: list[int]) -> None:
+        """What is taken out of `fds` is not closed."""
         match message:
             case Started():
                 self.keeper.task_started(self, message)
@@ -122,6 +140,8 @@ class Task:
                 self.standing.set(message)
             case Done():
                 self._replies.pop(message.seq, Promise()).set(None)
+            case Attached():
+                self._replies.pop(message.seq, Promise()).set(message)
             case Refusal():
                 trouble = message.trouble
                 error = Conflict(trouble.deed, trouble.subject, trouble.cause, trouble.hint, trouble.code)
@@ -129,15 +149,22 @@ class Task:
             # An exec that is not known: a predecessor's, or one whose client left before it had begun.
             case ExecStarted():
                 if (execution := self.execs.get(message.exec)) is not None:
+                    execution.master, fds[:] = fds[:], []
                     execution.started.set(message.pid)
             case ExecFailed():
                 if (execution := self.execs.pop(message.exec, None)) is not None:
                     execution.started.fail(start_failed(message.trouble, []))
             case ExecEnded():
-                if (execution := self.execs.pop(message.exec, None)) is not None:
-                    execution.ended.set(message.record)
+                self._exec_ended(message.exec, message.record)
             case _:
                 _log.warning("unexpected message", container=self.id, message=type(message).__name__)
+
+    def _exec_ended(self, id: str, record: ExitRecord) -> None:
+        self.exec_records[id] = record
+        if len(self.exec_records) > EXECS_REMEMBERED:
+            del self.exec_records[next(iter(self.exec_records))]
+        if (execution := self.execs.pop(id, None)) is not None:
+            execution.ended.set(record)
 
     def _abandon(self) -> None:
         """Nobody will answer any more."""
@@ -153,7 +180,7 @@ class Task:
         self.over.set()
         self.gone.set()
 
-    async def _send(self, message: Message, seq: int, fds: Sequence[int] = ()) -> Promise[None]:
+    async def _send(self, message: Message, seq: int, fds: Sequence[int] = ()) -> Promise[Attached | None]:
         reply = self._replies[seq] = Promise()
         try:
             await self.line.send(message, fds)
@@ -162,23 +189,34 @@ class Task:
             raise LineEnded("ask", self.id[:12], "the container ended") from error
         return reply
 
-    async def _ask(self, message: Message, seq: int, fds: Sequence[int] = ()) -> None:
-        await (await self._send(message, seq, fds)).wait()
+    async def _ask(self, message: Message, seq: int, fds: Sequence[int] = ()) -> Attached | None:
+        return await (await self._send(message, seq, fds)).wait()
 
     async def kill(self, signal: int, exec: str = "") -> None:
         """Conflict if it ended."""
         seq = next(self._seq)
         await self._ask(Kill(seq, signal, exec), seq)
 
-    async def attach(self, stdin: bool, stdout: int, stderr: int, fds: Sequence[int]) -> None:
+    async def attach(self, wish: Wish, fds: Sequence[int]) -> Attached:
         """As wire.Attach; the caller keeps its fds. Conflict if its stdin is taken, LineEnded if it ended."""
         seq = next(self._seq)
-        await self._ask(Attach(seq, stdin, stdout, stderr), seq, fds)
+        answer = await self._ask(Attach(seq, *wish), seq, fds)
+        return answer or Attached(seq, wish.stdout, wish.stderr)
 
-    async def attach_ahead(self, stdin: bool, fds: Sequence[int]) -> None:
-        """Attach from the beginning before it is spawned: the shim finds it in the socket when it takes over."""
+    async def attach_ahead(self, wish: Wish, fds: Sequence[int]) -> None:
+        """Attach before it is spawned: the shim finds it in the socket when it takes over."""
         seq = next(self._seq)
-        await self._send(Attach(seq, stdin, 0, 0), seq, fds)
+        await self._send(Attach(seq, *wish), seq, fds)
+
+    async def close_stdin(self) -> None:
+        """As wire.CloseStdin. Conflict if it is closed or was never open."""
+        seq = next(self._seq)
+        await self._ask(CloseStdin(seq), seq)
+
+    async def resize(self, exec: str, rows: int, columns: int) -> None:
+        """As wire.Resize. Conflict if there is no terminal."""
+        seq = next(self._seq)
+        await self._ask(Resize(seq, exec, rows, columns), seq)
 
     async def exec(self, id: str, process: dict[str, Any], fds: Sequence[int]) -> ExecTask:
         """Begin an exec; its promises tell the rest. Conflict if the container is not running."""
@@ -190,6 +228,26 @@ class Task:
             self.execs.pop(id, None)
             raise
         return execution
+
+    async def update(self, resources: dict[str, Any]) -> None:
+        """Change limits (the spec's resources object). Conflict: the kernel refused one, and all are as before."""
+        seq = next(self._seq)
+        await self._ask(Update(seq, resources), seq)
+
+    async def wait_exec(self, id: str) -> ExitRecord:
+        """How an exec ended, once it has. Conflict if nobody remembers it, LineEnded if the container ended."""
+        if (record := self.exec_records.get(id)) is not None:
+            return record
+        if (execution := self.execs.get(id)) is None:
+            raise Conflict(
+                "wait for exec", id[:12], "nobody remembers it", f"the last {EXECS_REMEMBERED} are remembered"
+            )
+        return await execution.ended.wait()
+
+    def adopt_execs(self, ids: Sequence[str]) -> None:
+        """Those that live: a predecessor began them."""
+        for id in ids:
+            self.execs.setdefault(id, ExecTask(id))
 
     async def query(self) -> Standing:
         """What the shim holds; Conflict if the line ends first."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shimd.command import hooking
+from shimd.command import hooking, phases
 from shimd.command.flags import number, text
 from shimd.command.journal import Journal
 from shimd.command.record import Record
@@ -51,7 +51,9 @@ class Birth:
             os.chdir(place)
         except OSError as error:
             raise RuntimeTrouble(from_oserror("enter bundle", place, error)) from None
-        self.config, self.document = bundle.read(place, lambda finding: journal.warn(str(finding)))
+        self.config, self.document = bundle.read(
+            place, lambda finding: journal.warn(str(finding)), text(values, "config") or CONFIG
+        )
         self.place = place
         self.hierarchies = cgroups.hierarchies()
         self.plan = bundle.compile(self.config, self.hierarchies, self.wish)
@@ -67,6 +69,7 @@ class Birth:
             making = self._making(record, console)
             launch.prepare(self.plan, making)
             try:
+                self._share_cgroup(record, making)
                 born = self._bear(record, making)
             except BaseException as error:
                 left = launch.undo(self.plan.outside, making)
@@ -110,6 +113,7 @@ class Birth:
             kinds=self.plan.kinds,
             child_kinds=self.plan.child_kinds,
             own_pids=self.plan.own_pids,
+            shared=False,
             hooks=hooking.later(self.document),
         )
 
@@ -125,8 +129,24 @@ class Birth:
         making.start_fds = self.shelf.make_fifos()
         return making
 
+    def _share_cgroup(self, record: Record, making: Making) -> None:
+        """Say so where others live in its cgroup, and remember it. RuntimeTrouble if nobody could tell who is whose."""
+        if not making.neighbours:
+            return
+        many = len(set(making.neighbours))
+        cause = f"container's cgroup is not empty: {many} process(es) found, such as {making.neighbours[0]}"
+        hint = "give it a linux.cgroupsPath of its own"
+        if not self.plan.own_pids:
+            cause += "; without a pid namespace of its own nobody could tell its processes from them"
+            raise RuntimeTrouble(Trouble("take cgroup", record.cgroup, cause, hint, 16))
+        self.journal.warn(f"{cause}; they share {record.cgroup} with its limits, and are paused together ({hint})")
+        record.shared = True
+        self.shelf.write(record)
+
     def _bear(self, record: Record, making: Making) -> Born:
+        phases.tell(self.journal, f"{record.id}: init is born", phases.SET_UP)
         born = launch.bear(self.plan, making, (0, 1, 2))
+        phases.tell(self.journal, f"{record.id}: init is {born.pid} and sets itself up", phases.CHILD)
         try:
             record.pid = born.pid
             record.start = state_and_start(born.pid)[1]
@@ -164,24 +184,31 @@ class Birth:
                 hooks.run("createRuntime", self.config.hooks.create_runtime, state)
                 channel.send(born.sync, Go())
             if isinstance(message, Ready):
+                phases.tell(self.journal, f"{record.id}: init waits for start", phases.SET_UP_ENDED)
                 return
 
 
-def inherited_fds(asked: int) -> tuple[int, list[str]]:
-    """(how many fds from 3 on are passed, what the program's environment says of them) (sd_listen_fds(3)).
+def inherited_fds(asked: int) -> tuple[tuple[int, ...], list[str]]:
+    """(the caller's fds that are passed, what the program's environment says of them) (sd_listen_fds(3)).
 
-    RuntimeTrouble if the caller did not open one of them: a number that our own files may get by then.
+    Of as many numbers from 3 on as --preserve-fds and LISTEN_FDS say those that the caller opened; a gap stays one, as
+    under crun. None of ours is among them, whatever its number: our own are close-on-exec, and what came to us is not.
     """
     listening = os.environ.get("LISTEN_FDS", "")
     count = int(listening) if listening.isascii() and listening.isdigit() and len(listening) < 5 else 0
-    total = count + max(0, asked)
-    for fd in range(FIRST_FD, FIRST_FD + total):
-        try:
-            os.fstat(fd)
-        except OSError:
-            what = "LISTEN_FDS" if fd < FIRST_FD + count else "--preserve-fds"
-            raise RuntimeTrouble(Trouble("preserve", f"file descriptor {fd}", f"it is not open ({what})")) from None
-    return total, [f"LISTEN_FDS={count}", "LISTEN_PID=1"] if count else []
+    end = FIRST_FD + count + max(0, asked)
+    if end == FIRST_FD:
+        return (), []
+    numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    passed = tuple(sorted(fd for fd in numbers if FIRST_FD <= fd < end and _is_callers(fd)))
+    return passed, [f"LISTEN_FDS={count}", "LISTEN_PID=1"] if count else []
+
+
+def _is_callers(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # the one by which the directory was listed
+        return False
 
 
 def bury(born: Born) -> None:

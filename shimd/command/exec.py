@@ -6,15 +6,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from shimd.command import removal, status
+from shimd.command import phases, removal, status
 from shimd.command.birth import connect_console, inherited_fds, write_pid_file
 from shimd.command.context import Context
 from shimd.command.flags import text, texts
 from shimd.command.foreground import Foreground
+from shimd.command.journal import Journal
 from shimd.command.record import Record
 from shimd.command.shelf import CONFIG, Shelf
 from shimd.command.terminal import Terminal, own_size
-from shimd.container import bundle, entering, lifecycle, waiting
+from shimd.container import bundle, entering, home, lifecycle, waiting
 from shimd.container.console import TakeConsole
 from shimd.container.launch import Born
 from shimd.container.making import Anchors, Making, Operation
@@ -37,8 +38,8 @@ def main(context: Context) -> int:
     _check(shelf, record, bool(context.values["ignore-paused"]))
     document = _read(f"{shelf.path}/{CONFIG}")
     try:
-        process = load_process(_process(context, document["process"]))
-        config = load(document)
+        process = load_process(_process(context, document.get("process") or {"cwd": "/"}))
+        config = bundle.with_process(load(document))
     except SpecError as error:
         raise RuntimeTrouble(Trouble("read", "process", str(error))) from None
     if not process.args:
@@ -127,6 +128,7 @@ class Execution:
 
     def __init__(self, context: Context, record: Record, plan: Plan, process: Process) -> None:
         self.values = context.values
+        self.journal = context.journal
         self.record = record
         self.plan = plan
         self.process = process
@@ -162,6 +164,7 @@ class Execution:
         if init < 0:
             raise RuntimeTrouble(Trouble("exec in", self.record.id, "container not running", errno=3))
         try:
+            phases.tell(self.journal, f"{self.record.id}: a process is born to join it", phases.SET_UP)
             entering.adopt_children_into(self.plan, init)
             born = entering.enter(
                 self.plan,
@@ -180,7 +183,8 @@ class Execution:
         try:
             if path := text(self.values, "pid-file"):
                 write_pid_file(os.path.abspath(path), born.pid)
-            _await_exec(born, self.record.id)
+            phases.tell(self.journal, f"{self.record.id}: the process is {born.pid} and joins it", phases.CHILD)
+            _await_exec(born, self.record.id, self.journal)
             if terminal is not None:
                 terminal.take()
         except BaseException:
@@ -198,6 +202,8 @@ class Execution:
             # Now and not once we have the master: the program may ask before that.
             size = process.console_size or (None if self.values["detach"] else own_size())
             added.append(TakeConsole(process.user.uid, size, bound=False))
+        if home.wanted(process.env):
+            added.append(home.FindHome(process.user.uid))
         find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
         return (*added, *waiting.without_shim(list(steps), keyring=True), find, waiting.KeepFds())
 
@@ -206,7 +212,7 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _await_exec(born: Born, id: str) -> None:
+def _await_exec(born: Born, id: str, journal: Journal) -> None:
     """Until the program runs; RuntimeTrouble if it will not."""
     ready = False
     while True:
@@ -219,7 +225,9 @@ def _await_exec(born: Born, id: str) -> None:
         message, _ = received
         if isinstance(message, Refused):
             raise RuntimeTrouble(message.trouble)
-        ready = ready or isinstance(message, Ready)
+        if isinstance(message, Ready):
+            ready = True
+            phases.tell(journal, f"{id}: the process executes its program", phases.EXEC)
     if not ready:
         raise RuntimeTrouble(Trouble("exec in", id, "it was killed while it was set up"))
 
@@ -230,7 +238,7 @@ def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
     for word in words:
         controllers, colon, path = word.rpartition(":")
         if ".." in path.split("/"):
-            raise RuntimeTrouble(Trouble("use --cgroup:", "", f"{word} is not a sub cgroup path"))
+            raise RuntimeTrouble(Trouble("use", "--cgroup", f"{word} is not a sub cgroup path"))
         path = os.path.normpath("/" + path)
         chosen = [
             hierarchy
@@ -238,7 +246,8 @@ def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
             if not colon or set(controllers.split(",")) & set(hierarchy.controllers)
         ]
         if not chosen:
-            raise RuntimeTrouble(Trouble("use", f"--cgroup {word}", "the container is in no such hierarchy"))
+            cause = f"unknown controller {controllers}" if colon else "the container is in no cgroup"
+            raise RuntimeTrouble(Trouble("use", f"--cgroup {word}", cause, "/proc/PID/cgroup lists what it is in"))
         for hierarchy in chosen:
             directory = hierarchy.mount + record.cgroup + path.rstrip("/")
             if not os.path.isdir(directory):

@@ -13,8 +13,15 @@ from shimd.linux import proc
 LONGEST = 4096
 
 
+class HookFailed(RuntimeTrouble):
+    """A poststart hook failed: the container is to be destroyed (runtime.md, "Lifecycle", 9, 12 and 13)."""
+
+
 def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
-    """Let a created container's program run, then its poststart hooks. RuntimeTrouble if one fails: it has ended."""
+    """Let a created container's program run, then its poststart hooks. RuntimeTrouble if it does not run.
+
+    HookFailed if a poststart hook fails: it was killed, and is the caller's to remove.
+    """
     outcome = os.open(f"{shelf.path}/{OUTCOME}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _knock(shelf)
@@ -70,6 +77,6 @@ def _after(record: Record, journal: Journal) -> None:
         journal.debug(f"{record.id} ended before its poststart hooks")
     try:
         hooking.run_poststart(record, record.state("running"))
-    except RuntimeTrouble:
+    except RuntimeTrouble as error:
         removal.kill(record)
-        raise
+        raise HookFailed(error.trouble) from None

@@ -37,8 +37,9 @@ class Shelf:
 
     def __init__(self, root: str, id: str) -> None:
         if not id or not LETTERS.issuperset(id) or id in (".", "..") or len(id) > LONGEST:
-            hint = "letters, digits and _ + - ."
-            raise RuntimeTrouble(Trouble("use", f"{id!a:.80}", "invalid container ID format", hint))
+            strange = next((letter for letter in id if letter not in LETTERS), "")
+            cause = "invalid container ID format" + (f": invalid character {strange!a}" if strange else "")
+            raise RuntimeTrouble(Trouble("use", f"{id!a:.80}", cause, "letters, digits and _ + - ."))
         self.id = id
         self.root = root
         self.path = os.path.join(root, id)

@@ -20,5 +20,11 @@ def main(context: Context) -> int:
     if now in REFUSALS:
         raise RuntimeTrouble(Trouble("start", record.id, REFUSALS[now]))
     lifecycle.after(now, "start", record.id)
-    gate.open_(shelf, record, context.journal)
+    try:
+        gate.open_(shelf, record, context.journal)
+    except gate.HookFailed:
+        from shimd.command import removal
+
+        removal.remove(shelf, record, context.journal)
+        raise
     return 0

@@ -231,13 +231,16 @@ def _become(to: Phrases, step: identity.Become) -> None:
     code = to.script
     if step.uid:
         for fd in range(3):
-            theirs = Label()
+            theirs, pipe, file = Label(), Label(), Label()
             to.look(code.constant(fd))
-            pipe = Label()
             code.match(to.status_mode, TYPE, stat.S_IFIFO, pipe)
+            code.match(to.status_mode, TYPE, stat.S_IFREG, file)
             code.jump(theirs)
             code.here(pipe)
-            code.call("fchown", fd, step.uid, -1)
+            code.call("fchown", fd, step.uid, step.gid)
+            code.jump(theirs)
+            code.here(file)
+            code.attempt("fchown", fd, step.uid, -1, errors=(errno.EPERM, errno.EROFS, errno.EINVAL))
             code.here(theirs)
     if step.sets is None:
         _take_ids(to, step)

@@ -8,8 +8,12 @@
     poststart         the command   the runtime            the runtime       exec
     poststop          the command   the runtime            the runtime       delete
 
-A hook gets the state on stdin, and its arguments and environment exactly. The first that fails ends what is under way;
-of poststop all run, and a failure is a warning.
+A hook gets the state on stdin, and its arguments and environment exactly. One without `env` has the runtime's own
+environment, as under runc and crun. But a startContainer hook is a program of the container, and has the environment of
+its process: what the runtime was started with is nothing for it to see. And a createContainer hook is the machine's
+program, and must not have what an image may say (LD_PRELOAD: CVE-2025-23266).
+The first that fails ends what is under way; of poststop all run, and a failure is a warning.
+startContainer hooks run under the program's system-call filter, as runc has it.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 from shimd.container.making import Making, Operation
@@ -50,10 +54,17 @@ class RuntimeHooks(NamedTuple):
 
 
 class ContainerHooks(NamedTuple):
-    """init: run the hooks of a moment in the container's namespaces."""
+    """init: run the hooks of a moment in the container's namespaces.
+
+    `confine` is done by each hook's process right before exec: init itself needs what it may forbid.
+    """
 
     moment: str
     hooks: tuple[Hook, ...]
+    env: tuple[str, ...] | None = None
+    """For hooks that bring none; None is the runtime's own."""
+    confine: Operation | None = None
+    """Done by each hook's process before it becomes the hook."""
 
     def describe(self) -> tuple[str, str]:
         return "run", f"{self.moment} hooks"
@@ -63,8 +74,13 @@ class ContainerHooks(NamedTuple):
         if self.moment == "createContainer":
             status = "creating"
             os.fchdir(making.root_fd)  # as runc has it: what it mounts or makes is in the root
+        hooks = self.hooks
+        if self.env is not None:
+            hooks = tuple(hook._replace(env=self.env) if hook.env is None else hook for hook in hooks)
         # The pid as the container sees it: that is what the spec wants in its namespaces.
-        run(self.moment, self.hooks, {**making.state, "status": status, "pid": os.getpid()})
+        state = {**making.state, "status": status, "pid": os.getpid()}
+        confine = self.confine
+        run(self.moment, hooks, state, None if confine is None else lambda: confine.execute(making))
 
 
 def before_pivot(hooks: Hooks) -> list[Operation]:
@@ -77,11 +93,13 @@ def before_pivot(hooks: Hooks) -> list[Operation]:
     return steps
 
 
-def run(moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object]) -> None:
-    """Run hooks in order; RuntimeTrouble at the first that fails."""
+def run(
+    moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object], confine: Callable[[], None] | None = None
+) -> None:
+    """Run hooks in order, each with `confine` called in its process; RuntimeTrouble at the first that fails."""
     document = text.write(dict(state)).encode()
     for hook in hooks:
-        trouble = _run(moment, hook, document)
+        trouble = _run(moment, hook, document, confine)
         if trouble is not None:
             raise RuntimeTrouble(trouble)
 
@@ -93,9 +111,9 @@ def run_all(moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object]) -
     return [trouble for trouble in troubles if trouble is not None]
 
 
-def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
+def _run(moment: str, hook: Hook, document: bytes, confine: Callable[[], None] | None = None) -> Trouble | None:
     """One hook from birth to death; what was wrong with it."""
-    deed, subject = "error running hook", f"{hook.path} of {moment}"  # the first is what runc's callers look for
+    deed, subject = "error running hook", hook.path  # the first is what runc's callers look for
     stdin = os.memfd_create("state")  # not a pipe: a hook that does not read must not block one that writes
     output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -104,7 +122,7 @@ def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
         os.set_blocking(theirs, True)
         pid, pidfd = processes.clone3()
         if pid == 0:
-            _become(hook, stdin, theirs)
+            _become(hook, stdin, theirs, confine)
         try:
             words, in_time = _listen(pidfd, output, hook.timeout)
             if not in_time:
@@ -117,11 +135,12 @@ def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
     finally:
         channel.close_all((stdin, output, theirs))
     if not in_time:
-        return Trouble(deed, subject, f"it took longer than {hook.timeout} s")
+        return Trouble(deed, subject, f"{moment} hook took longer than {hook.timeout} s")
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         return None
-    cause = f"exit status {code}" if code > 0 else f"killed by signal {-code}"
+    how = f"failed with exit code {code}" if code > 0 else f"was killed by signal {-code}, {signals.words(-code)}"
+    cause = f"{moment} hook {how}"
     said = words.decode(errors="replace").strip()
     return Trouble(deed, subject, f"{cause}: {said}" if said else cause)
 
@@ -158,7 +177,13 @@ def _kill(pid: int) -> None:
         os.kill(pid, 9)
 
 
-def _become(hook: Hook, stdin: int, output: int) -> NoReturn:
+def _environment(hook: Hook) -> Mapping[str, str]:
+    if hook.env is None:
+        return os.environ
+    return dict(entry.split("=", 1) for entry in hook.env if "=" in entry)
+
+
+def _become(hook: Hook, stdin: int, output: int, confine: Callable[[], None] | None) -> NoReturn:
     try:
         os.setpgid(0, 0)
         os.dup2(stdin, 0)
@@ -167,7 +192,9 @@ def _become(hook: Hook, stdin: int, output: int) -> NoReturn:
         processes.close_range(3, flags=processes.CLOSE_RANGE_CLOEXEC)
         signals.default(SIGPIPE)
         signals.unblock_all()
-        environment = dict(entry.split("=", 1) for entry in hook.env if "=" in entry)
+        environment = _environment(hook)
+        if confine is not None:
+            confine()
         os.execve(hook.path, hook.args or (hook.path,), environment)
     except OSError as error:
         os.write(2, (error.strerror or "it cannot be executed").lower().encode())

@@ -85,7 +85,7 @@ class ChangeDirectory(NamedTuple):
     path: str
 
     def describe(self) -> tuple[str, str]:
-        return "change to directory", self.path
+        return "chdir to", self.path
 
     def execute(self, making: Making) -> None:
         os.chdir(self.path)
@@ -118,7 +118,7 @@ class Become(NamedTuple):
 
     def execute(self, making: Making) -> None:
         if self.uid:
-            _own_stdio(self.uid)
+            _own_stdio(self.uid, self.gid)
         if self.sets is None:
             identity.become(self.uid, self.gid, list(self.groups))
         else:
@@ -131,11 +131,22 @@ class Become(NamedTuple):
         os.umask(self.umask)
 
 
-def _own_stdio(uid: int) -> None:
-    """Give the stdio pipes to the user, so that opening /dev/stdout works for it; the null device is everybody's."""
+def _own_stdio(uid: int, gid: int) -> None:
+    """Give the stdio pipes and files to the user, so that opening /dev/stdout works for it, as under runc and crun.
+
+    A file keeps its group, which somebody chose (runc's reason); one that is not ours to give (read-only, of an id
+    that the user namespace has not) stays what it is. Devices are everybody's, or the console's.
+    """
     for fd in (0, 1, 2):
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, uid, -1)
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode):
+            os.fchown(fd, uid, gid)
+        elif stat.S_ISREG(mode):
+            try:
+                os.fchown(fd, uid, -1)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EROFS, errno.EINVAL):
+                    raise
 
 
 class DieWithShim(NamedTuple):

@@ -64,6 +64,7 @@ class Making:
         "init_clock_shift",
         "kept_fds",
         "namespace_fds",
+        "neighbours",
         "parents_fds",
         "root",
         "root_fd",
@@ -99,6 +100,8 @@ class Making:
         """v2: the cgroup that init is born into."""
         self.task_fds: list[int] = []
         """v1: the `tasks` files that init enters by."""
+        self.neighbours: list[int] = []
+        """Who lived in the cgroup before, where somebody else chose it."""
         self.namespace_fds: dict[int, int] = {}
         """Namespaces to join: fds by CLONE_NEW* flag."""
         self.timeline: list[tuple[str, int]] = []
@@ -116,8 +119,8 @@ class Making:
         """Without a shim: the fifos `start` and `outcome` (waiting.Await)."""
         self.console_fd = -1
         """A stream socket that takes the console's master."""
-        self.kept_fds = 0
-        """How many fds from 3 on the program inherits."""
+        self.kept_fds: tuple[int, ...] = ()
+        """What the program inherits beside 0, 1 and 2."""
         self.cgroups_below: dict[str, str] = {}
         """By a hierarchy's mount: the path below the container's cgroup that an exec enters."""
 

@@ -12,25 +12,29 @@ import os
 import select
 import sys
 from _socket import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from shimd.container import launch, lifecycle
+from shimd.container import launch, lifecycle, updating
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.container.starting import HAPPENED, OVER, REFUSED, Birth, Starter
 from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble, from_oserror
-from shimd.linux import processes, signals
+from shimd.linux import freezer, processes, signals
 from shimd.server import record
 from shimd.server.delivery import deliver, socket_path
 from shimd.server.execs import Executions
 from shimd.server.loop import Loop
 from shimd.server.peer import Peer, close_unused
-from shimd.server.streams import Stdin, Stream
+from shimd.server.stdio import Stdio
+from shimd.spec.errors import SpecError
+from shimd.spec.validate import load_resources
 from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
     Attach,
+    Attached,
+    CloseStdin,
     Done,
     Ended,
     Exec,
@@ -40,8 +44,10 @@ from shimd.wire.messages import (
     Query,
     Refusal,
     Release,
+    Resize,
     Spawn,
     Standing,
+    Update,
 )
 
 DRAIN_SECONDS = 3.0  # how long a pipe that something outside the container still holds may delay the exit record
@@ -70,8 +76,7 @@ class Shim:
         "socket_path",
         "started_ns",
         "state",
-        "stdin",
-        "streams",
+        "stdio",
         "timeline",
     )
 
@@ -86,11 +91,7 @@ class Shim:
         self.pidfd = birth.pidfd
         self.loop = Loop()
         self.peer = Peer(self.loop, channel.from_fd(line), channel.from_fd(birth.listener), self.on_message)
-        self.streams = [
-            Stream(self.loop, number, fd, self.directory, self.maybe_finish)
-            for number, fd in ((1, birth.stdout), (2, birth.stderr))
-        ]
-        self.stdin = Stdin(self.loop, birth.stdin) if birth.stdin >= 0 else None
+        self.stdio = Stdio(self.loop, plan, birth, self.id, self.directory, self.maybe_finish)
         self.execs: Executions | None = None
         self.state = lifecycle.RUNNING
         self.started_ns = birth.started_ns
@@ -137,8 +138,7 @@ class Shim:
     def on_init_ended(self, status: int, cpu_seconds: float) -> None:
         self.state = lifecycle.STOPPED
         self.record = record.of_status(status, cpu_seconds, self.started_ns)
-        if self.stdin is not None:
-            self.stdin.close()
+        self.stdio.init_ended()
         if not self.plan.own_pids:
             record.kill_members(self.plan, self.cgroup)
         self.loop.at(DRAIN_SECONDS, self.stop_draining)
@@ -148,11 +148,10 @@ class Shim:
 
         A full disk is no such thing: what the container wrote still lies in the pipe.
         """
-        if any(stream.stalled for stream in self.streams):
+        if self.stdio.stalled:
             self.loop.at(DRAIN_SECONDS, self.stop_draining)
             return
-        for stream in self.streams:
-            stream.end()
+        self.stdio.cut()
         self.drain_over = True
         self.maybe_finish()
 
@@ -160,11 +159,12 @@ class Shim:
         """Once init ended, execs too, and the streams are at their ends: record, then announce, once."""
         if self.record is None or self.announced:
             return
-        drained = all(stream.ended for stream in self.streams) and not (self.execs and self.execs.by_pid)
+        drained = self.stdio.drained and not (self.execs and self.execs.by_pid)
         if not drained and not self.drain_over and not self.released:
             return
+        sizes = self.stdio.log.sizes
         full = record.with_usage(self.record, self.plan, self.cgroup)
-        self.record = full._replace(stdout_bytes=self.streams[0].size, stderr_bytes=self.streams[1].size)
+        self.record = full._replace(stdout_bytes=sizes[1], stderr_bytes=sizes[2])
         self.announced = True
         left = self.undo()
         self.write_record()
@@ -194,8 +194,7 @@ class Shim:
         """Stay while the record is unwritten, a subscriber has not all, or a message waits; and while it lives."""
         if not self.announced:
             return
-        listening = any(stream.subscribers for stream in self.streams)
-        if self.released or (self.recorded and not listening and self.peer.flushed()):
+        if self.released or (self.recorded and not self.stdio.heard and self.peer.flushed()):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.socket_path)
             self.loop.stop()
@@ -208,11 +207,19 @@ class Shim:
         match message:
             case Query():
                 self.peer.send(self.standing())
+                if self.execs is not None:
+                    self.execs.tell_again()
             case Kill():
                 self.answer(message.seq, lambda: self.kill(message))
             case Attach():
                 self.answer(message.seq, lambda: self.attach(message, fds), fds)
                 return
+            case CloseStdin():
+                self.answer(message.seq, self.close_stdin)
+            case Update():
+                self.answer(message.seq, lambda: self.update(message))
+            case Resize():
+                self.answer(message.seq, lambda: self.resize(message))
             case Exec():
                 self.on_exec(message, fds)
                 return
@@ -222,9 +229,10 @@ class Shim:
                 self.leave()
         close_unused(fds)
 
-    def answer(self, seq: int, deed: object, fds: list[int] | None = None) -> None:
+    def answer(self, seq: int, deed: Callable[[], Message | None], fds: list[int] | None = None) -> None:
+        """Do it and say Done, or what the deed gives to say; else Refusal."""
         try:
-            deed()  # type: ignore[operator]
+            said = deed()
         except RuntimeTrouble as error:
             channel.close_all(fds or [])
             self.peer.send(Refusal(seq, error.trouble))
@@ -232,7 +240,7 @@ class Shim:
             channel.close_all(fds or [])
             self.peer.send(Refusal(seq, from_oserror("do", f"request {seq}", error)))
         else:
-            self.peer.send(Done(seq))
+            self.peer.send(said or Done(seq))
 
     def kill(self, message: Kill) -> None:
         if message.exec:
@@ -246,25 +254,35 @@ class Shim:
         except ProcessLookupError:
             pass  # it ended in this moment: what kill wanted, and the record tells how
 
-    def attach(self, message: Attach, fds: list[int]) -> None:
+    def attach(self, message: Attach, fds: list[int]) -> Attached:
         lifecycle.after(self.state, "attach", self.id[:12])
-        wanted = [message.stdin, message.stdout != -1, message.stderr != -1]
-        if len(fds) != sum(wanted):
-            raise RuntimeTrouble(Trouble("attach to", self.id[:12], "fds and streams do not match"))
-        rest = list(fds)
-        if message.stdin:
-            if self.stdin is None:
-                raise RuntimeTrouble(Trouble("attach to", self.id[:12], "it has no stdin", "run it with -i"))
-            if not self.stdin.take(rest[0]):
-                raise RuntimeTrouble(Trouble("attach to", self.id[:12], "its stdin is taken or closed"))
-            rest.pop(0)
-        for stream, offset in zip(self.streams, (message.stdout, message.stderr), strict=True):
-            if offset != -1:
-                stream.subscribe(rest.pop(0), offset)
+        return self.stdio.attach(message, fds)
+
+    def update(self, message: Update) -> None:
+        lifecycle.after(self.state, "update", self.id[:12])
+        try:
+            resources = load_resources(message.resources)
+        except SpecError as error:
+            raise RuntimeTrouble(Trouble("update", self.id[:12], str(error))) from None
+        updating.update(resources, self.plan.hierarchies, self.cgroup)
+
+    def close_stdin(self) -> None:
+        lifecycle.after(self.state, "attach", self.id[:12])
+        self.stdio.close_stdin()
+
+    def resize(self, message: Resize) -> None:
+        lifecycle.after(self.state, "attach", self.id[:12])
+        if not message.exec:
+            self.stdio.resize(message.rows, message.columns)
+        elif self.execs is None:
+            raise RuntimeTrouble(Trouble("resize exec", message.exec[:12], "it is not running", code=NOT_FOUND))
+        else:
+            self.execs.resize(message.exec, message.rows, message.columns)
 
     def on_exec(self, message: Exec, fds: list[int]) -> None:
         try:
             lifecycle.after(self.state, "exec", self.id[:12])
+            self.refuse_if_frozen()
         except RuntimeTrouble as error:
             channel.close_all(fds)
             self.peer.send(Refusal(message.seq, error.trouble))
@@ -273,6 +291,13 @@ class Shim:
             self.execs = Executions(self.loop, self.peer, self.plan, self.cgroup)
         self.peer.send(Done(message.seq))
         self.execs.start(message.exec, message.process, self.pidfd, fds)
+
+    def refuse_if_frozen(self) -> None:
+        """A process that is born into a frozen cgroup would not come to its exec."""
+        for hierarchy in self.plan.hierarchies:
+            frozen = hierarchy.version == 2 or "freezer" in hierarchy.controllers
+            if frozen and freezer.is_frozen(hierarchy.version, hierarchy.mount + self.cgroup):
+                lifecycle.after(lifecycle.PAUSED, "exec", self.id[:12])
 
     def standing(self) -> Standing:
         pid = self.pid if self.state != lifecycle.STOPPED else 0
@@ -342,7 +367,7 @@ def main(
             birth = delivered
             pidfd = birth.pidfd
             if plan.own_pids:  # else orphans come here to be reaped, and none of these fds tells
-                idle([fds[0], birth.listener, pidfd, birth.stdout, birth.stderr])
+                idle([fd for fd in (fds[0], birth.listener, pidfd, birth.stdout, birth.stderr) if fd >= 0])
         Shim(plan, spawn, fds[0], birth, path).run(children)
     except BaseException:  # noqa: BLE001 # whatever it is, the container must not outlive it
         sys.excepthook(*sys.exc_info())

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shimd.linux.cgroups import hierarchies, make_parent, write
 from shimd.linux.proc import lives, state_and_start
 from tests.patience import until
 from tests.shimd.command.runtime import Runtime, cgroups_of
@@ -120,6 +122,37 @@ def test_force_deletes_what_runs_and_what_is_not_there(oci: Runtime) -> None:
     assert cgroups_of(C) == []
 
 
+def test_delete_by_a_regular_expression(oci: Runtime) -> None:
+    place = str(oci.bundle(SLEEP))
+    for id in (f"{C}-1", f"{C}-2", f"other-{C}"):
+        oci.must("run", "-d", "-b", place, id)
+    assert "not stopped" in oci.fails("delete", "--regex", f"^{C}-1$")
+    oci.must("delete", "--force", "--regex", f"^{C}-.$")
+    assert oci.ids() == [f"other-{C}"]
+    oci.must("delete", "-f", "--regex", "matches-nothing")
+    assert "use --regex" in oci.fails("delete", "-f", "--regex", "(")
+    assert oci.ids() == [f"other-{C}"]
+
+
+def test_another_file_of_the_bundle(oci: Runtime) -> None:
+    place = oci.bundle(config("echo", "this one"))
+    (place / "config.json").rename(place / "other.json")
+    assert oci.must("run", "-b", str(place), "--config", "other.json", C).stdout == "this one\n"
+    assert "other.json2" in oci.fails("run", "-b", str(place), "-f", "other.json2", C)
+    assert "process: await start, then run echo" in oci.must("plan", "-b", str(place), "-f", "other.json").stdout
+
+
+def test_an_exec_in_a_container_without_a_process(oci: Runtime) -> None:
+    document = config("true")
+    del document["process"]
+    place = str(oci.bundle(document))
+    oci.must("create", "-b", place, C)
+    assert oci.must("exec", "-e", "PATH=/bin", C, "echo", "hello").stdout == "hello\n"
+    assert "$.process: it is missing" in oci.fails("start", C)
+    oci.await_status(C, "stopped")
+    assert "$.process: it is missing" in oci.fails("run", "-b", place, f"{C}-run")
+
+
 @pytest.mark.parametrize("verb", ["start", "state", "kill", "delete", "pause", "resume", "ps", "update"])
 def test_a_container_that_is_not_there(oci: Runtime, verb: str) -> None:
     assert "container does not exist" in oci.fails(verb, "nobody")
@@ -176,6 +209,50 @@ def test_kill_all_reaches_everybody_of_a_shared_pid_namespace(oci: Runtime) -> N
     oci.must("kill", "--all", C, "KILL")
     oci.must("delete", C)
     assert cgroups_of(C) == []
+
+
+def in_cgroup(path: str, **changes: Any) -> dict[str, Any]:
+    document = config("sleep", "100", **changes)
+    document["linux"]["cgroupsPath"] = path
+    return document
+
+
+def test_a_cgroup_that_others_live_in_is_shared_with_a_warning(oci: Runtime) -> None:
+    """Each is told apart by its pid namespace; the end of the second is not the end of the first."""
+    bundle = str(oci.bundle(in_cgroup(f"/{C}")))
+    oci.must("run", "-d", "-b", bundle, C)
+    other = name("other")
+    warnings = oci.must("run", "-d", "-b", bundle, other).warnings
+    assert "container's cgroup is not empty: 1 process(es) found" in warnings
+    pid = oci.state(other)["pid"]
+    assert json.loads(oci.must("ps", "-f", "json", other).stdout) == [pid]
+    oci.must("kill", "--all", other, "KILL")
+    oci.await_status(other, "stopped")
+    oci.must("delete", other)
+    assert oci.status(C) == "running"
+    oci.must("delete", "-f", C)
+    assert cgroups_of(C) == []
+
+
+def test_who_is_last_in_a_shared_cgroup_removes_it(oci: Runtime) -> None:
+    with subprocess.Popen(["sleep", "100"]) as sleeper:
+        try:
+            for tree in hierarchies():
+                make_parent(tree, f"/{C}")
+                write(f"{tree.mount}/{C}", "cgroup.procs", str(sleeper.pid))
+            oci.must("run", "-d", "-b", str(oci.bundle(in_cgroup(f"/{C}"))), C)
+        finally:
+            sleeper.kill()
+    oci.must("delete", "-f", C)
+    assert cgroups_of(C) == []
+
+
+def test_a_cgroup_is_not_shared_where_nobody_could_tell_who_is_whose(oci: Runtime) -> None:
+    oci.must("run", "-d", "-b", str(oci.bundle(in_cgroup(f"/{C}"))), C)
+    other = oci.bundle(in_cgroup(f"/{C}", namespaces=("mount", "ipc", "uts")), "other")
+    assert "without a pid namespace of its own" in oci.fails("run", "-d", "-b", str(other), name("other"))
+    assert oci.status(C) == "running"
+    assert oci.ids() == [C]
 
 
 @pytest.mark.busybox
