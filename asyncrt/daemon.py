@@ -156,6 +156,7 @@ async def supervise(root: Path, state: Path, socket: str, process: ZygoteProcess
                 engine = Engine(root, state, writer, bus, zygote, cgroups, directories, jobs)
                 jobs.start_soon(zygote.run)
                 jobs.start_soon(engine.sweeper.run)
+                jobs.start_soon(engine.monitor.run)
                 await recover(engine)
                 await serve(engine, socket, report)
                 jobs.cancel_scope.cancel()

@@ -7,7 +7,9 @@
     |- StartFailed          the container or exec could not be started (code 125, 126 or 127)
     |- StorageFailed        disk, database or mount refused
     |- BadImage             an image, layer or blob is not what it says, or what nobody should unpack
+    |- RegistryFailed       a registry refused, or could not be reached, or broke off
     |- Unavailable          no supervisor, it went away, or it speaks another version
+    |- TimedOut             the deadline that the caller gave is over; it is a TimeoutError, too
 
 An error is one line: "DEED SUBJECT: CAUSE (HINT)", in lower case. Foreign errors are translated where they enter.
 """
@@ -67,12 +69,31 @@ class BadImage(AsyncrtError):
     kind = "bad-image"
 
 
+class RegistryFailed(AsyncrtError):
+    kind = "registry-failed"
+
+
 class Unavailable(AsyncrtError):
     kind = "unavailable"
 
 
+class TimedOut(AsyncrtError, TimeoutError):
+    kind = "timed-out"
+
+
 _KINDS: dict[str, type[AsyncrtError]] = {
-    kind.kind: kind for kind in (BadRequest, NoSuchObject, Conflict, StartFailed, StorageFailed, BadImage, Unavailable)
+    kind.kind: kind
+    for kind in (
+        BadRequest,
+        NoSuchObject,
+        Conflict,
+        StartFailed,
+        StorageFailed,
+        BadImage,
+        RegistryFailed,
+        Unavailable,
+        TimedOut,
+    )
 }
 
 
@@ -81,3 +102,9 @@ def from_dict(document: dict[str, str | int]) -> AsyncrtError:
     kind = _KINDS.get(str(document.get("kind")), AsyncrtError)
     deed, subject, cause, hint = (str(document.get(name, "")) for name in ("deed", "subject", "cause", "hint"))
     return kind(deed, subject, cause, hint, int(document.get("code", 125)))
+
+
+def shown(text: str) -> str:
+    """A stranger's text for a line of ours: short, and of printable letters."""
+    short = text if len(text) <= 200 else text[:200] + "..."
+    return "".join(letter if letter.isprintable() else "?" for letter in short)

@@ -12,17 +12,19 @@ from typing import Any, Protocol
 import trio
 
 from asyncrt import __version__
-from asyncrt.engine import attach, ending, execute, remove, stop
+from asyncrt.engine import attach, ending, execute, pause, remove, statistics, stop, update
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.start import Streams, start
 from asyncrt.errors import AsyncrtError, BadRequest, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
+from asyncrt.model.options import Options
+from asyncrt.supervisor.task import Wish
 
 LIST_CHUNK = 256  # containers per frame
 WORKERS = 64  # deeds under way at once for one request; starts have their own, narrower limit
-LOGS = ("stdout", "stderr", "index")
+LOGS = ("stdout", "stderr", "index", "marks")
 
 
 class Send(Protocol):
@@ -47,7 +49,7 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
         case p.Run():
             return await run(engine, request, fds, item)
         case p.Start():
-            return await start_all(engine, request, item)
+            return await start_all(engine, request, fds, item)
         case p.List():
             found = [one for one in engine.table if request.all or one.state in ("running", "paused")]
             for first in range(0, len(found), LIST_CHUNK):
@@ -64,11 +66,34 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
         case p.Remove():
             refs = [one.id for one in engine.table] if request.all else request.refs
             return await each(engine, refs, "remove", item, lambda one: remove.remove(engine, one.id, request.force))
+        case p.Pause():
+            return await each(engine, request.refs, "pause", item, lambda one: pause.pause(engine, one))
+        case p.Unpause():
+            return await each(engine, request.refs, "unpause", item, lambda one: pause.unpause(engine, one))
+        case p.Update():
+            return await each(engine, request.refs, "update", item, lambda one: update.update(engine, one, request))
+        case p.StatsOf():
+            async for samples in statistics.follow(engine, request.refs, request.interval, request.stream):
+                await item(samples)
+            return None
+        case p.Top():
+            return await statistics.top(engine, engine.table.find(request.ref, "list processes of"))
         case p.Logs():
             return await logs(engine, request, item)
         case p.Attach():
             container = engine.table.find(request.ref, "attach to")
-            await attach.attach(engine, container, request.stdin, (request.stdout, request.stderr), fds)
+            wish = Wish(request.stdin, request.stdout, request.stderr, request.stdin_once)
+            return await attach.attach(engine, container, wish, fds)
+        case p.CloseStdin():
+            await stop.task_of(engine, engine.table.find(request.ref, "close stdin of"), "close stdin of").close_stdin()
+            return None
+        case p.Resize():
+            task = stop.task_of(engine, engine.table.find(request.ref, "resize"), "resize")
+            await task.resize(request.exec, request.rows, request.columns)
+            return None
+        case p.KillExec():
+            task = stop.task_of(engine, engine.table.find(request.ref, "kill exec in"), "kill exec in")
+            await task.kill(request.signal, request.exec)
             return None
         case p.Exec():
             return await exec_(engine, request, fds, item)
@@ -121,10 +146,9 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
     asked_ns = time.monotonic_ns()
     streams = None
     if request.attach:
-        wanted = 3 if request.options.stdin else 2
-        if request.count != 1 or len(fds) != wanted:
-            raise BadRequest("run", "container", f"attaching takes one container and {wanted} fds", "see protocol.py")
-        streams = Streams(request.options.stdin, fds)
+        if request.count != 1:
+            raise BadRequest("run", "containers", "attaching takes one container")
+        streams = streams_of(request.options, request.stdin_once, 0, fds)
     recipe = await recipe_for(engine, request.options)
     containers = await create(engine, request.options, request.count, recipe)
     started: set[str] = set()
@@ -144,9 +168,8 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
             await item(progress("ended", await ending.wait(engine, container.id)))
 
     try:
-        if request.count > 1 or request.attach:  # so that who loses us in the middle knows whom to ask a successor for
-            for container in containers:
-                await item(progress("created", container))
+        for container in containers:  # so that who loses us in the middle knows whom to ask a successor for
+            await item(progress("created", container))
         await _side_by_side(one, containers)
     except BaseException:
         for container in containers:  # the client left, or the one start failed: what never ran is taken back
@@ -154,6 +177,14 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
                 engine.nursery.start_soon(_discard, engine, container.id)
         raise
     return [container.id for container in containers]
+
+
+def streams_of(options: Options, once: bool, offset: int, fds: list[int]) -> Streams:
+    """What a start attaches: [stdin] stdout, and stderr where there is no terminal."""
+    wanted = options.stdin + (1 if options.tty else 2)
+    if len(fds) != wanted:
+        raise BadRequest("attach to", "container", f"{wanted} fds are needed, {len(fds)} came", "see protocol.py")
+    return Streams(Wish(options.stdin, offset, p.NOT_THIS if options.tty else offset, once), fds)
 
 
 async def _discard(engine: Engine, id: str) -> None:
@@ -179,14 +210,21 @@ async def _side_by_side(deed: Callable[[Container], Awaitable[None]], containers
             nursery.start_soon(worker)
 
 
-async def start_all(engine: Engine, request: p.Start, item: Send) -> list[str]:
+async def start_all(engine: Engine, request: p.Start, fds: list[int], item: Send) -> list[str]:
     """Start what is there; a single one's failure is the request's."""
     asked_ns = time.monotonic_ns()
     found = [engine.table.find(ref, "start") for ref in request.refs]
+    streams = None
+    if request.attach:
+        if len(found) != 1:
+            raise BadRequest("start", "containers", "attaching takes one container")
+        streams = streams_of(found[0].options, request.stdin_once, p.FROM_NOW, fds)
 
     async def one(container: Container) -> None:
         try:
-            await item(progress("started", await start(engine, container, asked_ns)))
+            await item(progress("started", await start(engine, container, asked_ns, streams=streams)))
+            if streams is not None:
+                await item(progress("ended", await ending.wait(engine, container.id)))
         except AsyncrtError as error:
             if len(found) == 1:
                 raise

@@ -184,12 +184,12 @@ class Crowd:
 
     def _attach(self, member: Member) -> None:
         """Subscribe from where its output was left."""
-        offsets = [stream.lines.taken for stream in member.streams]
+        stdout, stderr = (stream.lines.taken for stream in member.streams)
         writes, streams = member.open()
         for stream in streams:
             self._selector.register(stream.fd, selectors.EVENT_READ, (member, stream))
         try:
-            self._answers.append(self._client.call(Attach(member.id, False, *offsets), writes))
+            self._answers.append(self._client.call(Attach(member.id, False, stdout, stderr), writes))
         finally:
             close_all(writes)
 

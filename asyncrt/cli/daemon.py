@@ -7,11 +7,12 @@ import os
 import select
 import sys
 
-from asyncrt.cli.connect import command, environment, knock, need_root
+from asyncrt.cli.connect import knock
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.cli.places import Places
 from asyncrt.cli.verb import Verb
 from asyncrt.errors import BadRequest, Unavailable
+from asyncrt.sdk.door import command, environment, need_root
 
 PATIENCE = 30.0  # seconds for a supervisor to put its things down
 

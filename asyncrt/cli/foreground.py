@@ -60,7 +60,7 @@ def _attached(places: Places, options: Options, watch: _Watch, pumps: Pumps) -> 
     with contextlib.closing(connect(places)) as client:
         fds = [pumps.input(0)] if options.stdin else []
         fds += [pumps.output("stdout", 1), pumps.output("stderr", 2)]
-        answer = client.call(Run(options, 1, True), fds)
+        answer = client.call(Run(options, 1, True, stdin_once=True), fds)
         pumps.close_remote()
         watch.follow(client, answer, pumps)
         if watch.exit is None and watch.id:

@@ -56,8 +56,8 @@ def options(words: Words) -> Options:
         volumes=tuple(volume(text) for text in words.all("volume")),
         memory=quantities.memory(words.one("memory")) if words.given("memory") else 0,
         cpus=quantities.cpus(words.one("cpus")) if words.given("cpus") else 0.0,
-        cpuset_cpus=_matching(words, "cpuset-cpus", _CPUSET, "write it as 0-2,4"),
-        pids_limit=_pids(words),
+        cpuset_cpus=cpuset(words),
+        pids_limit=pids(words),
         hostname=_hostname(words),
         read_only=words.on("read-only"),
         entrypoint=(entrypoint,) if entrypoint else (),
@@ -108,7 +108,11 @@ def user(words: Words) -> str:
     return text
 
 
-def _pids(words: Words) -> int:
+def cpuset(words: Words) -> str:
+    return _matching(words, "cpuset-cpus", _CPUSET, "write it as 0-2,4")
+
+
+def pids(words: Words) -> int:
     text = words.one("pids-limit", "0")
     try:
         value = int(text)

@@ -1,32 +1,13 @@
-"""Where an asyncrt lives: several live side by side in different places."""
+"""The places of a command line: global flags before the environment, which sdk/places.py knows."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from asyncrt.errors import BadRequest
+from asyncrt.sdk.places import Places, choose
 
-ROOT = "/var/lib/asyncrt"
-STATE = "/run/asyncrt"
-
-
-class Places(NamedTuple):
-    """Absolute paths. `root` outlives a reboot, `state` does not; `socket` is the supervisor's door."""
-
-    root: str = ROOT
-    state: str = STATE
-    socket: str = f"{STATE}/asyncrt.sock"
-
-    @property
-    def log(self) -> str:
-        """What a supervisor that was not started by hand writes to."""
-        return f"{self.state}/daemon.log"
-
-    def arguments(self) -> list[str]:
-        """The global flags that name these places."""
-        return ["--root", self.root, "--state", self.state, "--socket", self.socket]
+__all__ = ["Places", "places"]
 
 
 def places(flags: Mapping[str, str], environment: Mapping[str, str]) -> Places:
@@ -37,10 +18,4 @@ def places(flags: Mapping[str, str], environment: Mapping[str, str]) -> Places:
     for name, value in flags.items():
         if not value or "\0" in value:
             raise BadRequest("read", f"--{name}", "it is no path", "give a directory, or leave it out")
-
-    def choose(name: str, default: str) -> str:
-        chosen = flags.get(name) or environment.get(f"ASYNCRT_{name.upper()}") or default
-        return os.path.abspath(chosen)
-
-    state = choose("state", STATE)
-    return Places(choose("root", ROOT), state, choose("socket", f"{state}/asyncrt.sock"))
+    return choose(flags, environment)

@@ -47,11 +47,16 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "logs": "Show what a container wrote",
             "wait": "Wait for containers to end and print their exit codes",
             "events": "Follow what happens",
+            "stats": "Show what containers use",
+            "top": "List the processes of a container",
         },
     ),
     (
-        "End",
+        "Steer and end",
         {
+            "pause": "Stop every process of containers for a while",
+            "unpause": "Let paused containers go on",
+            "update": "Change the limits of containers",
             "kill": "Send a signal",
             "stop": "SIGTERM, then SIGKILL after a grace period",
             "rm": "Remove containers",

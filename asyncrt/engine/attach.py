@@ -6,70 +6,104 @@ A client hears of a start and asks for the output; a program that ends at once i
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import trio
 
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.stop import task_of
-from asyncrt.errors import BadRequest
+from asyncrt.errors import BadRequest, Conflict
+from asyncrt.model import log
 from asyncrt.model.container import Container
-from asyncrt.supervisor.task import LineEnded
+from asyncrt.model.protocol import FROM_NOW, NOT_THIS, OLDEST, Attached
+from asyncrt.supervisor.task import LineEnded, Wish
 
 DEED = "attach to"
-NOT_THIS = -1
-FROM_NOW = -2
 CHUNK = 1 << 20  # bytes of one sendfile
 
 
-async def attach(
-    engine: Engine, container: Container, stdin: bool, offsets: tuple[int, int], fds: Sequence[int]
-) -> None:
-    """Subscribe fds ([stdin] [stdout] [stderr]) from byte offsets (-1: not this stream, -2: from now).
+async def attach(engine: Engine, container: Container, wish: Wish, fds: Sequence[int]) -> Attached:
+    """Subscribe fds ([stdin] [stdout] [stderr]); where the streams begin. The caller keeps its fds.
 
-    Conflict if it never ran, or if its stdin is wanted and taken or closed. The caller keeps its fds.
+    Conflict if it never ran, or if its stdin is wanted and taken or closed.
     """
-    if len(fds) != stdin + sum(offset != NOT_THIS for offset in offsets):
+    if len(fds) != wish.stdin + (wish.stdout != NOT_THIS) + (wish.stderr != NOT_THIS):
         raise BadRequest(DEED, container.name, "fds and streams do not match", "see protocol.py")
-    while stdin or container.exit is None or container.id in engine.tasks:
+    while wish.stdin or container.exit is None or container.id in engine.tasks:
         task = task_of(engine, container, DEED)
         try:
-            await task.attach(stdin, *offsets, fds)
-            return
+            begun = await task.attach(wish, fds)
+            return Attached(begun.stdout, begun.stderr)
         except LineEnded:
             await task.over.wait()
             container = engine.table.get(container.id) or engine.departed.get(container.id) or container
             if engine.tasks.get(container.id) is task:
                 raise  # nobody learned what became of it
-    engine.nursery.start_soon(_replay, engine, container.id, offsets, [os.dup(fd) for fd in fds])
+    return await _replay(engine, container, wish, fds)
 
 
-async def _replay(engine: Engine, id: str, offsets: tuple[int, int], fds: list[int]) -> None:
-    """Send what the log has, each stream at its reader's pace, and close; a log that is gone is an end, too."""
-    wanted = [(name, at) for name, at in zip(("stdout", "stderr"), offsets, strict=True) if at != NOT_THIS]
-    async with trio.open_nursery() as nursery:
-        for (name, offset), fd in zip(wanted, fds, strict=True):
-            nursery.start_soon(_send, str(engine.directories.of(id) / name), offset, fd)
+async def _replay(engine: Engine, container: Container, wish: Wish, fds: Sequence[int]) -> Attached:
+    """Have what the log has sent, each stream at its reader's pace; a log that is gone is an end, too."""
+    directory = engine.directories.of(container.id)
+    oldest = _oldest(directory / "marks")
+    begun = {"stdout": NOT_THIS, "stderr": NOT_THIS}
+    pipes = iter(fds)
+    found: list[tuple[str, int, int]] = []
+    for name, offset in (("stdout", wish.stdout), ("stderr", wish.stderr)):
+        if offset != NOT_THIS:
+            begun[name] = _beginning(container, name, offset, getattr(oldest, name), _size(directory / name))
+            found.append((str(directory / name), begun[name], next(pipes)))
+    for path, start, pipe in found:
+        engine.nursery.start_soon(_send, path, start, os.dup(pipe))
+    return Attached(**begun)
+
+
+def _oldest(path: Path) -> log.Marks:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # a log without a bound, or a container without one
+        return log.Marks()
+    try:
+        return log.marks(functools.partial(os.pread, fd))
+    finally:
+        os.close(fd)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _beginning(container: Container, name: str, offset: int, first: int, size: int) -> int:
+    """Where a stream begins for who asks for `offset`."""
+    if 0 <= offset < first:
+        cause = f"the log of {name} begins at byte {first}: its bound has dropped what was before"
+        raise Conflict(DEED, container.name, cause, f"ask for {first} or more, or for the oldest")
+    return {FROM_NOW: size, OLDEST: first}.get(offset, offset)
 
 
 async def _send(path: str, offset: int, pipe: int) -> None:
     try:
         with contextlib.suppress(OSError):  # ENOENT: it said nothing; EPIPE: the reader is gone
-            log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.set_blocking(pipe, False)
-                await _send_file(log, os.fstat(log).st_size if offset == FROM_NOW else offset, pipe)
+                await _send_file(file, offset, pipe)
             finally:
-                os.close(log)
+                os.close(file)
     finally:
         os.close(pipe)
 
 
-async def _send_file(log: int, offset: int, pipe: int) -> None:
+async def _send_file(file: int, offset: int, pipe: int) -> None:
     while True:
         try:
-            sent = os.sendfile(pipe, log, offset, CHUNK)
+            sent = os.sendfile(pipe, file, offset, CHUNK)
         except BlockingIOError:
             await trio.lowlevel.wait_writable(pipe)
             continue

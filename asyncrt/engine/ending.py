@@ -9,13 +9,16 @@ import msgspec
 import structlog
 import trio
 
+from asyncrt.engine import pause
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable
 from asyncrt.model.container import Container, Exit
 from asyncrt.supervisor import line as lines
 from asyncrt.supervisor.line import Line
+from asyncrt.supervisor.monitor import News
 from asyncrt.supervisor.task import Task
-from shimd.wire.messages import VERSION, ExitRecord, Standing, Started, WireError, unpack_record
+from shimd.wire.codec import WireError, unpack_record
+from shimd.wire.messages import VERSION, ExitRecord, Standing, Started
 
 KILLED = 128 + 9
 _log = structlog.get_logger("asyncrt.engine.ending")
@@ -47,7 +50,9 @@ class Keeper:
         self.give_place_back()
         container = self.engine.table.get(task.id)
         if container is not None:
-            self.engine.record(running(container, started, self.asked_ns), "start", pid=started.pid)
+            fresh = msgspec.structs.replace(running(container, started, self.asked_ns), oom_kills=0)
+            self.engine.record(fresh, "start", pid=started.pid)
+            watch(self.engine, fresh)
 
     def task_failed(self, task: Task) -> None:
         self.give_place_back()
@@ -95,11 +100,22 @@ def running(container: Container, started: Started | Standing, asked_ns: int) ->
     )
 
 
+def watch(engine: Engine, container: Container) -> None:
+    """Be told what its limits do, if it has any that the kernel tells of."""
+    if container.options.memory > 0 or container.options.pids_limit > 0:
+        engine.monitor.watch(container.id, engine.cgroups.of(container.id), container.oom_kills)
+
+
 def ended(engine: Engine, id: str, record: ExitRecord) -> None:
     """A container ended: remember it, tell it, and remove the container if that was the wish."""
+    engine.monitor.forget(id)
     container = engine.table.get(id)
     if container is None:
         return
+    if record.oom_kills > container.oom_kills:  # its last moment, or a limit above it, which is not watched
+        more = record.oom_kills - container.oom_kills
+        engine.limit_did(id, News("oom", more, record.oom_kills, record.oom_cgroup))
+        container = engine.table.get(id) or container
     if record.failed:
         engine.record(msgspec.structs.replace(container, state="created", error=record.failed), "start_failed")
         return
@@ -139,6 +155,9 @@ async def adopt(engine: Engine, id: str, line: Line) -> Standing:
     if standing.started_ns:
         asked_ns = container.timeline[0][1] if container.timeline else -1
         engine.record(running(container, standing, asked_ns), "adopt", pid=standing.pid)
+        if standing.record is None:
+            watch(engine, container)
+            pause.after_restart(engine, container)
         task.started.set(Started(standing.pid, standing.shim_pid, standing.started_ns, standing.timeline))
     if standing.record is not None:
         task.keeper.task_ended(task, standing.record)

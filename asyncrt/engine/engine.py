@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from pathlib import Path
 
+import msgspec
 import trio
 
 from asyncrt.engine.events import Bus
@@ -15,10 +16,12 @@ from asyncrt.metadata.changes import AppendEvent, PutContainer
 from asyncrt.metadata.writer import Writer
 from asyncrt.model.container import Container
 from asyncrt.supervisor.cgroups import Cgroups
+from asyncrt.supervisor.monitor import Monitor, News
 from asyncrt.supervisor.promise import Promise
 from asyncrt.supervisor.task import Task
 from asyncrt.supervisor.trees import Trees
 from asyncrt.supervisor.zygote import Zygote
+from shimd.linux import freezer
 
 # Starts under way at once: enough to keep every core busy while some wait for the kernel, few enough that they do
 # not only wait for each other's locks (measured on 2 cores: 4 to 16 are alike, 64 costs 15 %).
@@ -62,6 +65,7 @@ class Engine:
         """Removals under way, by container id: who wants the same waits for them."""
         self.departed: OrderedDict[str, Container] = OrderedDict()
         """Last record of removed containers: a wait that comes late is still answered."""
+        self.monitor = Monitor(cgroups.hierarchies, self.limit_did)
         self.starting = trio.CapacityLimiter(STARTS_PER_CPU * (os.cpu_count() or 1))
 
     def record(self, container: Container, action: str = "", **attributes: str | int) -> None:
@@ -75,6 +79,24 @@ class Engine:
     def note(self, action: str, container: Container, **attributes: str | int) -> None:
         """Something happened that changes no record."""
         self.writer.submit([AppendEvent(action, container.id, container.name, attributes)])
+
+    def limit_did(self, id: str, news: News) -> None:
+        """A limit of a running container killed something of it, or held it back."""
+        container = self.table.get(id)
+        if container is None:
+            return
+        if news.kind != "oom":
+            self.note(news.kind, container, hits=news.more, total=news.total)
+            return
+        killed = msgspec.structs.replace(container, oom_kills=news.total)
+        self.record(killed, "oom", kills=news.more, total=news.total, cgroup=news.cgroup)
+
+    def thaw(self, id: str) -> None:
+        """Let a paused container go on, the record first (engine/pause.py); OSError. Another is left as it is."""
+        container = self.table.get(id)
+        if container is not None and container.state == "paused":
+            self.record(msgspec.structs.replace(container, state="running"), "unpause")
+            freezer.thaw(*self.cgroups.freezer(id))
 
     def bury(self, container: Container) -> None:
         """Forget a removed container, but for those who ask how it ended."""

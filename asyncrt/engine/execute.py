@@ -25,6 +25,8 @@ START_SECONDS = 60.0
 async def execute(engine: Engine, container: Container, options: ExecOptions, fds: Sequence[int]) -> ExecTask:
     """Begin; the returned task's `started` is set. Conflict if it does not run, StartFailed (125 to 127)."""
     task = task_of(engine, container, "exec in")
+    if container.state == "paused":
+        raise Conflict("exec in", container.name, "it is paused", "asyncrt unpause lets it go on")
     recipe = await recipe_for(engine, container.options)
     base = recipe.config.process
     assert base is not None

@@ -63,7 +63,8 @@ async def _end(engine: Engine, container: Container, task: Task, force: bool) ->
             while not task.over.is_set():
                 try:
                     await task.kill(SIGKILL)
-                except AsyncrtError:
+                    engine.thaw(container.id)
+                except (AsyncrtError, OSError):
                     break  # it ended in this moment
                 await task.over.wait()
         if patience.cancelled_caught:

@@ -21,7 +21,7 @@ from asyncrt.engine.engine import Engine
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, StartFailed
 from asyncrt.model.container import Container
 from asyncrt.supervisor.line import Line
-from asyncrt.supervisor.task import Task
+from asyncrt.supervisor.task import Task, Wish
 from shimd.wire.messages import Spawn
 
 # Above the shim's own limit for a set-up: who waits here hears its reason first.
@@ -29,9 +29,9 @@ START_SECONDS = 75.0
 
 
 class Streams(NamedTuple):
-    """What a start attaches at once, so that no byte can be missed: stdin (a pipe to read) or not, stdout, stderr."""
+    """What a start attaches at once, so that no byte can be missed."""
 
-    stdin: bool
+    wish: Wish
     fds: Sequence[int]
 
 
@@ -100,7 +100,7 @@ async def _begin(engine: Engine, container: Container, asked_ns: int, recipe: Re
         engine.tasks[container.id] = task
         if streams is not None:
             # Before the spawn: a program that ends at once is faster than a message that comes behind it.
-            await task.attach_ahead(streams.stdin, streams.fds)
+            await task.attach_ahead(streams.wish, streams.fds)
         await engine.zygote.spawn(spawn, fds)
         engine.nursery.start_soon(task.run)
     except BaseException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import trio
 
 from asyncrt.engine.engine import Engine
@@ -20,6 +22,14 @@ async def kill(engine: Engine, container: Container, signal: int) -> None:
         raise BadRequest("kill", container.name, f"there is no signal {signal}", f"1 to {LAST_SIGNAL}")
     await task_of(engine, container, "kill").kill(signal)
     engine.note("kill", container, signal=signal)
+    if signal == SIGKILL:
+        thawed(engine, container)
+
+
+def thawed(engine: Engine, container: Container) -> None:
+    """Let a paused container see its signals: on cgroup v1 not even SIGKILL ends what is frozen."""
+    with contextlib.suppress(OSError):  # it ended
+        engine.thaw(container.id)
 
 
 async def stop(engine: Engine, container: Container, timeout: float) -> None:
@@ -28,6 +38,7 @@ async def stop(engine: Engine, container: Container, timeout: float) -> None:
         return
     task = task_of(engine, container, "stop")
     await kill(engine, container, SIGTERM)
+    thawed(engine, container)
     with trio.move_on_after(timeout) as patience:
         await task.over.wait()
     if not patience.cancelled_caught:

@@ -6,5 +6,8 @@ events      what happened, with a sequence number
 protocol    the native API: requests, replies, frames with file descriptors
 digest      sha256:... parsed, computed and compared
 descriptor  what refers to a blob: media type, digest, size
+reference   how an image is named, by docker's rules
+media_types OCI's and docker's names of documents, configs and layers
+platform    what a machine runs, and which of an image's platforms that is
 quantities  sizes and counts as people write them (512m, 1.5)
 """

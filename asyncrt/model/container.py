@@ -20,8 +20,9 @@ State = Literal["creating", "created", "running", "paused", "stopped"]
 class Exit(msgspec.Struct, frozen=True):
     """How it ended. Times in ns since 1970; memory_peak in bytes; -1 where the kernel did not say.
 
-    `code` is the exit status, or 128 + signal. `lost` names the reason where nobody saw the end: then `code` was
-    assumed.
+    `code` is the exit status, or 128 + signal. `oom_cgroup` is the cgroup whose limit killed (its path below
+    the hierarchy's mount; "/": the machine ran out), `throttled_ns` for how long the CPU quota was used up. `lost`
+    names the reason where nobody saw the end: then `code` was assumed.
     """
 
     code: int
@@ -35,12 +36,20 @@ class Exit(msgspec.Struct, frozen=True):
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     lost: str = ""
+    oom_cgroup: str = ""
+    throttled_ns: int = -1
+
+    @property
+    def oom_killed(self) -> bool:
+        """Did the kernel kill something of it for want of memory? (docker's OOMKilled)"""
+        return self.oom_kills > 0
 
 
 class Container(msgspec.Struct, frozen=True):
     """A container's record. `timeline` is (phase, ns of CLOCK_MONOTONIC at its end), first entry the request.
 
     `index` counts from 0 within the request that made it (`run --count`). `error` is the line of a start that failed.
+    `oom_kills` of this run were told as events so far.
     """
 
     id: str
@@ -55,6 +64,7 @@ class Container(msgspec.Struct, frozen=True):
     timeline: tuple[tuple[str, int], ...] = ()
     exit: Exit | None = None
     error: str = ""
+    oom_kills: int = 0
 
 
 def durations(timeline: tuple[tuple[str, int], ...]) -> dict[str, int]:

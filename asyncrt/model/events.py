@@ -6,7 +6,10 @@ import msgspec
 
 
 class Event(msgspec.Struct, frozen=True):
-    """`action` is create, start, die, destroy, kill, exec_start, exec_die, start_failed or adopt.
+    """`action` is create, start, die, destroy, kill, exec_start, exec_die, start_failed or adopt; or what a limit did:
+
+    oom (`kills` since the last, `total`, `cgroup`: whose limit it was), always before the die that it caused;
+    memory_max, memory_high and pids_max (`hits` since the last, at most once a second; where the kernel tells).
 
     `seq` grows by one per event and is kept across restarts of the supervisor; `time_ns` since 1970.
     """

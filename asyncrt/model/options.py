@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+# native: raw streams with an index, what attach and logs are answered from. json-file, cri: a file in docker's or the
+# CRI's format beside it. none: no log; the container gets the client's own stdio, or the null device.
+LogFormat = Literal["native", "json-file", "cri", "none"]
+LEAST_LOG = 64 * 1024  # bytes; what a pipe holds, so that a bound is never below one arrival
 
 
 class Volume(msgspec.Struct, frozen=True):
@@ -20,6 +27,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     NAME:GROUP, resolved in the image's files. `seccomp` is a profile's JSON text, or `unconfined`; empty
     is the engine's own. `stdin` keeps a pipe to the container's stdin. `auto_remove` removes
     the container once it ended.
+
+    `tty` gives it a terminal of `rows` and `columns` characters (0: as the kernel has it); stdout is its one stream.
+    `log_max_bytes` bounds a file of the log (0: no bound; else LEAST_LOG or more) and `log_files` how many there are:
+    json-file and cri rotate, the native log keeps the newest log_max_bytes * log_files, index included.
     """
 
     image: str
@@ -42,12 +53,24 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     no_new_privileges: bool = False
     stdin: bool = False
     auto_remove: bool = False
+    tty: bool = False
+    rows: int = 0
+    columns: int = 0
+    log_format: LogFormat = "native"
+    log_max_bytes: int = 0
+    log_files: int = 1
 
 
 class ExecOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One more process in a running container; empty fields take the container's own."""
+    """One more process in a running container; empty fields take the container's own.
+
+    `tty`, `rows` and `columns` as in Options, and never the container's own: an exec has its own terminal or none.
+    """
 
     args: tuple[str, ...]
     env: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""
+    tty: bool = False
+    rows: int = 0
+    columns: int = 0

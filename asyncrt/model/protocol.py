@@ -18,11 +18,22 @@ What each request answers:
     Inspect             End: a list of Container
     Wait                Item: Progress (ended) as they end; End: list of Progress in the order asked
     Kill, Stop, Remove  Item: Outcome per container; End
-    Logs                Item with fds stdout, stderr, index (those that exist; `value` is the list of their names)
-    Attach              fds: [stdin] [stdout] [stderr]; End once subscribed
-    Exec                fds: stdin, stdout, stderr; Item: {"exec": id, "pid": n}; End: Exit
+    Logs                Item with fds stdout, stderr, index, marks (those that exist; `value` is the list of their
+                        names); model/log.py reads them
+    Attach              fds: [stdin] [stdout] [stderr]; End once subscribed: Attached
+    CloseStdin          End
+    Resize              End
+    Exec                fds: stdin, stdout, stderr, or none with a terminal; Item: {"exec": id, "pid": n}, and with a
+                        terminal its master as fd; End: Exit
+    KillExec            End
+    WaitExec            End: Exit
     Events              Item: Event; End only with follow=False
     Shutdown            End: {"supervisor_pid": n}; the supervisor is gone when the connection closes
+
+Streams. A container's output goes to its log, and from there into the pipes of whoever attached; its stdin comes from
+one attached pipe at a time, and stays open when that one leaves (CloseStdin is the half-close). An exec's streams are
+the caller's own fds, with nobody in between; its terminal's master belongs to the caller, who resizes it, and whose
+death hangs it up. docs/walks/attach.md and docs/walks/exec.md.
 """
 
 from __future__ import annotations
@@ -36,7 +47,8 @@ import msgspec
 from asyncrt.model.container import Exit
 from asyncrt.model.options import ExecOptions, Options
 
-VERSION = 1
+VERSION = 2
+NOT_THIS, FROM_NOW, OLDEST = -1, -2, -3  # in place of an offset into a stream
 MAX_FRAME = 64 * 1024 * 1024  # bytes; a bound against a runaway peer, far above any real frame
 MAX_FDS = 253  # SCM_MAX_FD of the kernel
 HEADER = struct.Struct("!IH")
@@ -62,15 +74,23 @@ class Create(Request, frozen=True):
 
 
 class Run(Request, frozen=True):
-    """Create and start. `attach`: the frame brings fds [stdin] stdout stderr (count 1 only)."""
+    """Create and start. `attach`: the frame brings fds [stdin] stdout stderr (count 1 only); no stderr with a tty.
+
+    `stdin_once` as in Attach. With the log format `none` the fds become the container's own stdio.
+    """
 
     options: Options
     count: int = 1
     attach: bool = False
+    stdin_once: bool = False
 
 
 class Start(Request, frozen=True):
+    """`attach`: as in Run, of one container and what it writes from this start on; Progress `ended` comes, too."""
+
     refs: tuple[str, ...]
+    attach: bool = False
+    stdin_once: bool = False
 
 
 class List(Request, frozen=True):
@@ -108,25 +128,115 @@ class Remove(Request, frozen=True):
 
 
 class Logs(Request, frozen=True):
+    """Conflict if it keeps none (log format `none`)."""
+
     ref: str
 
 
 class Attach(Request, frozen=True):
-    """Offsets in bytes from the beginning; -1: not this stream; -2: from now."""
+    """Offsets in bytes from the stream's beginning, or NOT_THIS, FROM_NOW, OLDEST. A stream's EOF is its pipe's.
+
+    Conflict for an offset that a bounded log has dropped: the cause names the oldest there is. A reader that falls
+    behind a bounded log is cut off (EOF before the stream's end: fewer bytes than the exit record says) and attaches
+    anew. With a terminal stdout is the one stream; stderr ends at once.
+
+    `stdin_once`: the EOF of our stdin pipe closes the container's stdin. For a client that hands over its own stdin;
+    who copies into a pipe sends CloseStdin instead, so that its death closes nothing. Conflict if the stdin has been
+    closed, was never open, or if another feeds it.
+    """
 
     ref: str
     stdin: bool = False
     stdout: int = 0
     stderr: int = 0
+    stdin_once: bool = False
+
+
+class Pause(Request, frozen=True):
+    refs: tuple[str, ...]
+
+
+class Unpause(Request, frozen=True):
+    refs: tuple[str, ...]
+
+
+class Update(Request, frozen=True):
+    """Change limits, now and for the next start; None leaves one as it is, 0 lifts it. As in Options."""
+
+    refs: tuple[str, ...]
+    memory: int | None = None
+    cpus: float | None = None
+    cpuset_cpus: str | None = None
+    pids_limit: int | None = None
+
+
+class StatsOf(Request, frozen=True):
+    """What containers use, every `interval` seconds, or once; no refs: all that run."""
+
+    refs: tuple[str, ...] = ()
+    interval: float = 1.0
+    stream: bool = False
+
+
+class Top(Request, frozen=True):
+    """The processes of a container."""
+
+    ref: str
+
+
+class CloseStdin(Request, frozen=True):
+    """Half-close: once what is in the attached pipe has been taken, the container reads EOF.
+
+    A terminal gets its end-of-file character (^D) instead, as long as it edits lines. Conflict if it is closed already
+    or was never open.
+    """
+
+    ref: str
+
+
+class Resize(Request, frozen=True):
+    """Set the terminal's size, in characters; the last one counts. Conflict if there is no terminal."""
+
+    ref: str
+    rows: int
+    columns: int
+    exec: str = ""
 
 
 class Exec(Request, frozen=True):
+    """Run one more process. Conflict in a container that is paused or does not run; StartFailed with 126 or 127.
+
+    A caller that leaves loses nothing but the answer: the process goes on, WaitExec tells its end. A terminal hangs up
+    with the last holder of its master.
+    """
+
     ref: str
     options: ExecOptions
 
 
+class KillExec(Request, frozen=True):
+    """Conflict if that exec does not run (any more)."""
+
+    ref: str
+    exec: str
+    signal: int = 9
+
+
+class WaitExec(Request, frozen=True):
+    """How an exec ended, also after its caller or the supervisor died. Conflict once nobody remembers it.
+
+    A container's last 256 execs are remembered until it ended.
+    """
+
+    ref: str
+    exec: str
+
+
 class Events(Request, frozen=True):
-    """Events after sequence number `after` (-1: only new ones)."""
+    """Events after sequence number `after` (-1: only new ones).
+
+    Conflict for a number whose followers are trimmed (the cause names the oldest there is) or that was never given.
+    """
 
     after: int = -1
     follow: bool = True
@@ -150,7 +260,16 @@ AnyRequest = (
     | Remove
     | Logs
     | Attach
+    | Pause
+    | Unpause
+    | Update
+    | StatsOf
+    | Top
+    | CloseStdin
+    | Resize
     | Exec
+    | KillExec
+    | WaitExec
     | Events
     | Shutdown
 )
@@ -175,6 +294,13 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     ref: str
     id: str = ""
     error: dict[str, str | int] | None = None
+
+
+class Attached(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the streams begin, in bytes; -1 where one was not asked for."""
+
+    stdout: int = -1
+    stderr: int = -1
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, tag="c"):

@@ -16,31 +16,26 @@ from asyncrt.model.protocol import End, Failure, Item
 T = TypeVar("T")
 
 
-class Answer(Iterator[tuple[Any, list[int]]]):
-    """Iterates over (value, fds) of each Item; `result()` gives the End's value. The fds belong to who
-    takes them.
+class Mail:
+    """What has come of one answer, without the waiting. The fds belong to who takes them.
 
     Nothing is lost by leaving it half read: its frames are thrown away and their fds closed by `close()`.
     """
 
-    def __init__(self, number: int, pull: Callable[[], object]) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.done = False
-        self._pull = pull
+        self.on_stir: Callable[[], object] | None = None
+        """Called when something comes; set by who waits in an event loop."""
         self._items: deque[tuple[Any, list[int]]] = deque()
         self._value: Any = None
         self._error: AsyncrtError | None = None
         self._abandoned = False
 
-    def __next__(self) -> tuple[Any, list[int]]:
-        """The next Item; blocks. Raises the Failure once the Items before it were taken."""
-        while not self._items:
-            if self.done:
-                if self._error is not None:
-                    raise self._error
-                raise StopIteration
-            self._pull()
-        return self._items.popleft()
+    @property
+    def stirred(self) -> bool:
+        """Is there something to take, or will nothing more come?"""
+        return self.done or bool(self._items)
 
     def ready(self) -> Iterator[tuple[Any, list[int]]]:
         """Only what has come already; never blocks. Raises a Failure that has come."""
@@ -49,12 +44,6 @@ class Answer(Iterator[tuple[Any, list[int]]]):
         if self.done and self._error is not None:
             raise self._error
 
-    def result(self) -> Any:
-        """The End's value; Items not taken are dropped. Blocks; raises the Failure."""
-        for _, fds in self:
-            close_all(fds)
-        return self._value
-
     def close(self) -> None:
         """Take no further interest in it."""
         self._abandoned = True
@@ -62,13 +51,15 @@ class Answer(Iterator[tuple[Any, list[int]]]):
             close_all(self._items.popleft()[1])
 
     def take(self, reply: Item | End | Failure, fds: list[int]) -> None:
-        """Called by the client with each reply of this number."""
+        """Called by the exchange with each reply of this number."""
         if isinstance(reply, Item) and not self._abandoned:
             self._items.append((reply.value, fds))
+            self._stir()
             return
         close_all(fds)
         if isinstance(reply, End):
             self.done, self._value = True, reply.value
+            self._stir()
         elif isinstance(reply, Failure):
             self.fail(from_dict(reply.error))
 
@@ -76,6 +67,43 @@ class Answer(Iterator[tuple[Any, list[int]]]):
         """It ends here with this error (a Failure, or the loss of the connection)."""
         if not self.done:
             self.done, self._error = True, error
+            self._stir()
+
+    def _stir(self) -> None:
+        if self.on_stir is not None:
+            self.on_stir()
+
+    def verdict(self) -> Any:
+        """Of one that is done: the End's value, or the Failure raised."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+MailT = TypeVar("MailT", bound=Mail)
+
+
+class Answer(Mail, Iterator[tuple[Any, list[int]]]):
+    """Iterates over (value, fds) of each Item; `result()` gives the End's value. Both block."""
+
+    def __init__(self, number: int, pull: Callable[[], object]) -> None:
+        super().__init__(number)
+        self._pull = pull
+
+    def __next__(self) -> tuple[Any, list[int]]:
+        """The next Item; blocks. Raises the Failure once the Items before it were taken."""
+        while not self.stirred:
+            self._pull()
+        if self._items:
+            return self._items.popleft()
+        self.verdict()
+        raise StopIteration
+
+    def result(self) -> Any:
+        """The End's value; Items not taken are dropped. Blocks; raises the Failure."""
+        for _, fds in self:
+            close_all(fds)
+        return self._value
 
 
 def close_all(fds: Iterable[int]) -> None:

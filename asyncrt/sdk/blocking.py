@@ -12,65 +12,58 @@ frame closes it.
 
 from __future__ import annotations
 
-import array
-import contextlib
-import errno
-import os
 import select
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-import msgspec
-
-from asyncrt.errors import AsyncrtError, BadRequest, Unavailable
+from asyncrt.errors import Unavailable
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.events import Event
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.protocol import (
-    MAX_FDS,
     AnyRequest,
     Attach,
-    Call,
     Create,
     Events,
     Exec,
-    FrameError,
-    FrameReader,
     Info,
     Inspect,
     Kill,
     List,
     Logs,
     Outcome,
+    Pause,
     Progress,
     Remove,
     Run,
     Shutdown,
     Start,
+    StatsOf,
     Stop,
+    Top,
+    Unpause,
+    Update,
     Version,
     Wait,
-    decode_reply,
-    frame,
 )
-from asyncrt.sdk.answer import Answer, close_all, each, typed
-
-CHUNK = 256 * 1024  # bytes of one recvmsg
-_SUBJECT = "the supervisor at "
+from asyncrt.model.stats import Process, Stats
+from asyncrt.sdk.answer import Answer, each, typed
+from asyncrt.sdk.door import dial
+from asyncrt.sdk.exchange import Exchange
 
 
 class Client:
-    """One connection to the supervisor. `timeout`: seconds without any frame after which a wait gives up."""
+    """One connection to the supervisor. `timeout`: seconds without any frame after which a wait gives up.
 
-    def __init__(self, socket_path: str, timeout: float | None = None) -> None:
+    `link` is a socket that is connected already (door.open_door); without, connect() makes one.
+    """
+
+    def __init__(self, socket_path: str, timeout: float | None = None, link: socket.socket | None = None) -> None:
         self.path = socket_path
         self._timeout = timeout
-        self._socket: socket.socket | None = None
-        self._reader = FrameReader()
-        self._answers: dict[int, Answer] = {}
-        self._number = 0
+        self._exchange = Exchange(link, socket_path) if link is not None else None
 
     def __enter__(self) -> Client:
         self.connect()
@@ -83,46 +76,33 @@ class Client:
 
     def connect(self) -> None:
         """Unavailable where nobody listens; its __cause__ is the OSError."""
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            link.connect(self.path)
-        except OSError as error:
-            link.close()
-            raise _unreachable(self.path, error) from error
-        except BaseException:
-            link.close()
-            raise
-        self._socket = link
+        if self._exchange is None:
+            self._exchange = Exchange(dial(self.path), self.path)
 
     def close(self) -> None:
         """Calls that still wait end as Unavailable; nothing that was done is undone."""
-        self._lose("the connection was closed")
+        if self._exchange is not None:
+            self._exchange.lose("the connection was closed")
 
     def fileno(self) -> int:
         """For a selector: readable means that receive() will not block. -1 once it is closed."""
-        return self._socket.fileno() if self._socket is not None else -1
+        return self._exchange.link.fileno() if self._exchange is not None else -1
 
     def call(self, request: AnyRequest, fds: Sequence[int] = ()) -> Answer:
         """Send a request, now. The fds stay the caller's, who may close them at once."""
-        link = self._socket
-        if link is None:
-            raise Unavailable("ask", _SUBJECT + self.path, "the connection is closed")
-        self._number += 1
+        exchange = self._exchange
+        if exchange is None:
+            raise Unavailable("ask", f"the supervisor at {self.path}", "the connection is closed")
+        answer, data = exchange.open(request, lambda number: Answer(number, self.receive), len(fds))
         try:
-            data = memoryview(frame(Call(self._number, request), len(fds)))
-        except UnicodeEncodeError as error:  # an argument of this process whose bytes are no text
-            raise BadRequest("send", "the request", "it holds text that is not UTF-8") from error
-        answer = self._answers[self._number] = Answer(self._number, self.receive)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        try:
-            sent = link.sendmsg([data], rights, socket.MSG_NOSIGNAL)
-            if sent < len(data):
-                link.sendall(data[sent:], socket.MSG_NOSIGNAL)
+            rest = exchange.send(data, fds)
+            if rest:
+                exchange.link.sendall(rest, socket.MSG_NOSIGNAL)
         except OSError as error:
             # What it had said before it went may still be read, but no answer to this will come.
-            raise self._lose("supervisor went away") from error
+            raise exchange.lose("supervisor went away") from error
         except BaseException:
-            self._lose("interrupted in the middle of a request")
+            exchange.lose("interrupted in the middle of a request")
             raise
         return answer
 
@@ -131,65 +111,18 @@ class Client:
 
         The end of the connection is no error here: it is told to every answer that waits.
         """
-        link = self._socket
-        if link is None:
+        exchange = self._exchange
+        if exchange is None or exchange.lost is not None:
             return False
         patience = self._timeout if timeout is None else timeout
         poll = select.poll()
-        poll.register(link, select.POLLIN)
+        poll.register(exchange.link, select.POLLIN)
         if not poll.poll(None if patience is None else max(0, patience) * 1000):
             if timeout is None:
-                self._lose(f"no answer within {patience} s")
+                exchange.lose(f"no answer within {patience} s")
             return False
-        try:
-            self._take(link)
-        except (FrameError, msgspec.DecodeError) as error:
-            self._lose(f"it speaks another protocol: {error}")
-        except OSError:
-            self._lose("supervisor went away")
-        except BaseException:
-            self._lose("interrupted in the middle of an answer")
-            raise
+        exchange.take()
         return True
-
-    def _take(self, link: socket.socket) -> None:
-        space = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
-        data, ancillary, flags, _ = link.recvmsg(CHUNK, space, socket.MSG_CMSG_CLOEXEC)
-        fds = array.array("i")
-        for level, kind, payload in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-        self._reader.feed(data, fds.tolist())
-        if flags & socket.MSG_CTRUNC:
-            raise FrameError("file descriptors were cut off (is RLIMIT_NOFILE reached?)")
-        if not data:
-            raise ConnectionResetError(errno.ECONNRESET, "end of stream")
-        for body, riders in self._reader.frames():
-            try:
-                reply = decode_reply(body)
-            except BaseException:
-                close_all(riders)
-                raise
-            answer = self._answers.get(reply.id)
-            if answer is None:
-                close_all(riders)
-                continue
-            answer.take(reply, riders)
-            if answer.done:
-                del self._answers[reply.id]
-
-    def _lose(self, cause: str) -> AsyncrtError:
-        """Close the connection and end what waits; returns the error that says so."""
-        error = Unavailable("ask", _SUBJECT + self.path, cause, "its log: daemon.log in the state directory")
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.close()
-            self._socket = None
-            close_all(self._reader.leftover())
-        answers, self._answers = self._answers, {}
-        for answer in answers.values():
-            answer.fail(error)
-        return error
 
     # One helper per request, in the protocol's order.
 
@@ -205,8 +138,8 @@ class Client:
     def run(
         self, options: Options, count: int = 1, attach: bool = False, fds: Sequence[int] = ()
     ) -> Iterator[Progress]:
-        """Create and start; with `attach` the fds are [stdin] stdout stderr."""
-        return each(self.call(Run(options, count, attach), fds), Progress)
+        """Create and start; with `attach` the fds are [stdin] stdout stderr, and stdin's EOF is the container's."""
+        return each(self.call(Run(options, count, attach, attach), fds), Progress)
 
     def start(self, refs: Iterable[str]) -> Iterator[Progress]:
         return each(self.call(Start(tuple(refs))), Progress)
@@ -233,6 +166,22 @@ class Client:
     def remove(self, refs: Iterable[str] = (), force: bool = False, all: bool = False) -> Iterator[Outcome]:
         return each(self.call(Remove(tuple(refs), force, all)), Outcome)
 
+    def pause(self, refs: Iterable[str]) -> Iterator[Outcome]:
+        return each(self.call(Pause(tuple(refs))), Outcome)
+
+    def unpause(self, refs: Iterable[str]) -> Iterator[Outcome]:
+        return each(self.call(Unpause(tuple(refs))), Outcome)
+
+    def update(self, wish: Update) -> Iterator[Outcome]:
+        return each(self.call(wish), Outcome)
+
+    def stats(self, refs: Iterable[str] = (), interval: float = 1.0, stream: bool = False) -> Iterator[list[Stats]]:
+        """Samples of those named, or of all that run: once, or every `interval` seconds."""
+        return each(self.call(StatsOf(tuple(refs), interval, stream)), list[Stats])
+
+    def top(self, ref: str) -> list[Process]:
+        return typed(self.call(Top(ref)).result(), list[Process])
+
     def logs(self, ref: str) -> dict[str, int]:
         """Open fds by name: stdout, stderr, index, those that exist. The caller closes them."""
         answer = self.call(Logs(ref))
@@ -258,7 +207,7 @@ class Client:
 
     def wait_closed(self, timeout: float) -> bool:
         """Whether the supervisor closed the connection, within `timeout` seconds without a frame."""
-        while self._socket is not None:
+        while self.fileno() >= 0:
             if not self.receive(timeout):
                 return False
         return True
@@ -267,18 +216,3 @@ class Client:
 def exit_of(answer: Answer) -> Exit:
     """How an exec ended; blocks."""
     return typed(answer.result(), Exit)
-
-
-def _unreachable(path: str, error: OSError) -> Unavailable:
-    mend = "start one with: asyncrt daemon"
-    if error.errno == errno.ENOENT:
-        cause = "no such socket"
-    elif error.errno == errno.ECONNREFUSED:
-        cause = "nobody listens there"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        cause, mend = "permission denied", "asyncrt needs root"
-    elif error.errno is None:  # what Python itself refuses: AF_UNIX path too long, unix(7): 107 bytes
-        cause, mend = str(error).lower(), "choose a shorter --socket"
-    else:
-        cause = os.strerror(error.errno).lower()
-    return Unavailable("connect to", _SUBJECT + path, cause, mend)

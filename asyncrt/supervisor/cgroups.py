@@ -19,7 +19,7 @@ import re
 from pathlib import Path
 
 from asyncrt.errors import StorageFailed
-from shimd.linux import bpf, cgroups, device_rules
+from shimd.linux import bpf, cgroups, device_rules, freezer
 from shimd.linux.cgroups import Hierarchy
 
 DEFAULT_STATE = "/run/asyncrt"
@@ -91,6 +91,15 @@ class Cgroups:
         """The cgroup path of a container."""
         return f"{self.parent}/{id}"
 
+    def directory(self, id: str) -> str:
+        """The directory in which all of a container's processes are."""
+        return self.freezer(id)[1]
+
+    def freezer(self, id: str) -> tuple[int, str]:
+        """(version, directory) by which a container is paused."""
+        chosen = next((tree for tree in self.hierarchies if "freezer" in tree.controllers), self.hierarchies[0])
+        return chosen.version, chosen.mount + self.of(id)
+
     def ids(self) -> set[str]:
         """The containers that have a cgroup somewhere. O(all): for the recovery alone."""
         found: set[str] = set()
@@ -106,6 +115,9 @@ class Cgroups:
     def destroy(self, id: str) -> list[str]:
         """Kill what lives in a container's cgroups and remove them; what would not go, by name."""
         left: list[str] = []
+        with contextlib.suppress(OSError):  # none, or none any more
+            if freezer.is_frozen(*self.freezer(id)):
+                freezer.thaw(*self.freezer(id))  # on v1 what is frozen does not die
         for hierarchy in self.hierarchies:
             directory = hierarchy.mount + self.of(id)
             try:

@@ -10,7 +10,8 @@ from pathlib import Path
 import trio
 
 from shimd.wire.channel import ANCILLARY, close_all, fds_of, rights
-from shimd.wire.messages import MAX_PACKET, Message, WireError, decode, encode
+from shimd.wire.codec import WireError, decode, encode
+from shimd.wire.messages import MAX_PACKET, Message
 
 
 class Line:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 import trio
@@ -19,9 +19,12 @@ from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.promise import Promise
 from shimd.errors import Trouble
 from shimd.wire.channel import close_all
+from shimd.wire.codec import WireError
 from shimd.wire.messages import (
     VERSION,
     Attach,
+    Attached,
+    CloseStdin,
     Done,
     Ended,
     Exec,
@@ -35,9 +38,10 @@ from shimd.wire.messages import (
     Query,
     Refusal,
     Release,
+    Resize,
     Standing,
     Started,
-    WireError,
+    Update,
 )
 
 _log = structlog.get_logger("asyncrt.supervisor.task")
@@ -45,6 +49,15 @@ _log = structlog.get_logger("asyncrt.supervisor.task")
 
 class LineEnded(Conflict):
     """Nobody answered, and nobody will on this line: the container ended, or its shim has another line by now."""
+
+
+class Wish(NamedTuple):
+    """What an attach wants, as wire.Attach has it."""
+
+    stdin: bool
+    stdout: int
+    stderr: int
+    once: bool = False
 
 
 class ExecTask:
@@ -85,7 +98,7 @@ class Task:
         self.gone = trio.Event()
         """The line has ended, and with it the shim, unless another line was made."""
         self.execs: dict[str, ExecTask] = {}
-        self._replies: dict[int, Promise[None]] = {}
+        self._replies: dict[int, Promise[Attached | None]] = {}
         self._seq = itertools.count(1)
 
     async def run(self) -> None:
@@ -122,6 +135,8 @@ class Task:
                 self.standing.set(message)
             case Done():
                 self._replies.pop(message.seq, Promise()).set(None)
+            case Attached():
+                self._replies.pop(message.seq, Promise()).set(message)
             case Refusal():
                 trouble = message.trouble
                 error = Conflict(trouble.deed, trouble.subject, trouble.cause, trouble.hint, trouble.code)
@@ -153,7 +168,7 @@ class Task:
         self.over.set()
         self.gone.set()
 
-    async def _send(self, message: Message, seq: int, fds: Sequence[int] = ()) -> Promise[None]:
+    async def _send(self, message: Message, seq: int, fds: Sequence[int] = ()) -> Promise[Attached | None]:
         reply = self._replies[seq] = Promise()
         try:
             await self.line.send(message, fds)
@@ -162,23 +177,34 @@ class Task:
             raise LineEnded("ask", self.id[:12], "the container ended") from error
         return reply
 
-    async def _ask(self, message: Message, seq: int, fds: Sequence[int] = ()) -> None:
-        await (await self._send(message, seq, fds)).wait()
+    async def _ask(self, message: Message, seq: int, fds: Sequence[int] = ()) -> Attached | None:
+        return await (await self._send(message, seq, fds)).wait()
 
     async def kill(self, signal: int, exec: str = "") -> None:
         """Conflict if it ended."""
         seq = next(self._seq)
         await self._ask(Kill(seq, signal, exec), seq)
 
-    async def attach(self, stdin: bool, stdout: int, stderr: int, fds: Sequence[int]) -> None:
+    async def attach(self, wish: Wish, fds: Sequence[int]) -> Attached:
         """As wire.Attach; the caller keeps its fds. Conflict if its stdin is taken, LineEnded if it ended."""
         seq = next(self._seq)
-        await self._ask(Attach(seq, stdin, stdout, stderr), seq, fds)
+        answer = await self._ask(Attach(seq, *wish), seq, fds)
+        return answer or Attached(seq, wish.stdout, wish.stderr)
 
-    async def attach_ahead(self, stdin: bool, fds: Sequence[int]) -> None:
-        """Attach from the beginning before it is spawned: the shim finds it in the socket when it takes over."""
+    async def attach_ahead(self, wish: Wish, fds: Sequence[int]) -> None:
+        """Attach before it is spawned: the shim finds it in the socket when it takes over."""
         seq = next(self._seq)
-        await self._send(Attach(seq, stdin, 0, 0), seq, fds)
+        await self._send(Attach(seq, *wish), seq, fds)
+
+    async def close_stdin(self) -> None:
+        """As wire.CloseStdin. Conflict if it is closed or was never open."""
+        seq = next(self._seq)
+        await self._ask(CloseStdin(seq), seq)
+
+    async def resize(self, exec: str, rows: int, columns: int) -> None:
+        """As wire.Resize. Conflict if there is no terminal."""
+        seq = next(self._seq)
+        await self._ask(Resize(seq, exec, rows, columns), seq)
 
     async def exec(self, id: str, process: dict[str, Any], fds: Sequence[int]) -> ExecTask:
         """Begin an exec; its promises tell the rest. Conflict if the container is not running."""
@@ -190,6 +216,11 @@ class Task:
             self.execs.pop(id, None)
             raise
         return execution
+
+    async def update(self, resources: dict[str, Any]) -> None:
+        """Change limits (the spec's resources object). Conflict: the kernel refused one, and all are as before."""
+        seq = next(self._seq)
+        await self._ask(Update(seq, resources), seq)
 
     async def query(self) -> Standing:
         """What the shim holds; Conflict if the line ends first."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from shimd.command import hooking
+from shimd.command import hooking, phases
 from shimd.command.flags import number, text
 from shimd.command.journal import Journal
 from shimd.command.record import Record
@@ -67,6 +67,7 @@ class Birth:
             making = self._making(record, console)
             launch.prepare(self.plan, making)
             try:
+                self._share_cgroup(record, making)
                 born = self._bear(record, making)
             except BaseException as error:
                 left = launch.undo(self.plan.outside, making)
@@ -110,6 +111,7 @@ class Birth:
             kinds=self.plan.kinds,
             child_kinds=self.plan.child_kinds,
             own_pids=self.plan.own_pids,
+            shared=False,
             hooks=hooking.later(self.document),
         )
 
@@ -125,8 +127,24 @@ class Birth:
         making.start_fds = self.shelf.make_fifos()
         return making
 
+    def _share_cgroup(self, record: Record, making: Making) -> None:
+        """Say so where others live in its cgroup, and remember it. RuntimeTrouble if nobody could tell who is whose."""
+        if not making.neighbours:
+            return
+        many = len(set(making.neighbours))
+        cause = f"container's cgroup is not empty: {many} process(es) found, such as {making.neighbours[0]}"
+        hint = "give it a linux.cgroupsPath of its own"
+        if not self.plan.own_pids:
+            cause += "; without a pid namespace of its own nobody could tell its processes from them"
+            raise RuntimeTrouble(Trouble("take cgroup", record.cgroup, cause, hint, 16))
+        self.journal.warn(f"{cause}; they share {record.cgroup} with its limits, and are paused together ({hint})")
+        record.shared = True
+        self.shelf.write(record)
+
     def _bear(self, record: Record, making: Making) -> Born:
+        phases.tell(self.journal, f"{record.id}: init is born", phases.SET_UP)
         born = launch.bear(self.plan, making, (0, 1, 2))
+        phases.tell(self.journal, f"{record.id}: init is {born.pid} and sets itself up", phases.CHILD)
         try:
             record.pid = born.pid
             record.start = state_and_start(born.pid)[1]
@@ -164,6 +182,7 @@ class Birth:
                 hooks.run("createRuntime", self.config.hooks.create_runtime, state)
                 channel.send(born.sync, Go())
             if isinstance(message, Ready):
+                phases.tell(self.journal, f"{record.id}: init waits for start", phases.SET_UP_ENDED)
                 return
 
 

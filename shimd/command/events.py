@@ -10,10 +10,11 @@ from shimd.command import removal, status
 from shimd.command.context import Context
 from shimd.command.flags import Misuse, text
 from shimd.command.record import Record
-from shimd.container import lifecycle, stats
-from shimd.container.stats import BlockEntry, MemoryAmount, Stats
+from shimd.container import lifecycle
 from shimd.errors import RuntimeTrouble, Trouble
+from shimd.linux import stats
 from shimd.linux.cgroups import Hierarchy
+from shimd.linux.stats import BlockEntry, MemoryAmount, Stats
 from shimd.spec import text as json
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

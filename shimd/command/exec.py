@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from shimd.command import removal, status
+from shimd.command import phases, removal, status
 from shimd.command.birth import connect_console, inherited_fds, write_pid_file
 from shimd.command.context import Context
 from shimd.command.flags import text, texts
 from shimd.command.foreground import Foreground
+from shimd.command.journal import Journal
 from shimd.command.record import Record
 from shimd.command.shelf import CONFIG, Shelf
 from shimd.command.terminal import Terminal, own_size
@@ -127,6 +128,7 @@ class Execution:
 
     def __init__(self, context: Context, record: Record, plan: Plan, process: Process) -> None:
         self.values = context.values
+        self.journal = context.journal
         self.record = record
         self.plan = plan
         self.process = process
@@ -162,6 +164,7 @@ class Execution:
         if init < 0:
             raise RuntimeTrouble(Trouble("exec in", self.record.id, "container not running", errno=3))
         try:
+            phases.tell(self.journal, f"{self.record.id}: a process is born to join it", phases.SET_UP)
             entering.adopt_children_into(self.plan, init)
             born = entering.enter(
                 self.plan,
@@ -180,7 +183,8 @@ class Execution:
         try:
             if path := text(self.values, "pid-file"):
                 write_pid_file(os.path.abspath(path), born.pid)
-            _await_exec(born, self.record.id)
+            phases.tell(self.journal, f"{self.record.id}: the process is {born.pid} and joins it", phases.CHILD)
+            _await_exec(born, self.record.id, self.journal)
             if terminal is not None:
                 terminal.take()
         except BaseException:
@@ -206,7 +210,7 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _await_exec(born: Born, id: str) -> None:
+def _await_exec(born: Born, id: str, journal: Journal) -> None:
     """Until the program runs; RuntimeTrouble if it will not."""
     ready = False
     while True:
@@ -219,7 +223,9 @@ def _await_exec(born: Born, id: str) -> None:
         message, _ = received
         if isinstance(message, Refused):
             raise RuntimeTrouble(message.trouble)
-        ready = ready or isinstance(message, Ready)
+        if isinstance(message, Ready):
+            ready = True
+            phases.tell(journal, f"{id}: the process executes its program", phases.EXEC)
     if not ready:
         raise RuntimeTrouble(Trouble("exec in", id, "it was killed while it was set up"))
 
@@ -230,7 +236,7 @@ def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
     for word in words:
         controllers, colon, path = word.rpartition(":")
         if ".." in path.split("/"):
-            raise RuntimeTrouble(Trouble("use --cgroup:", "", f"{word} is not a sub cgroup path"))
+            raise RuntimeTrouble(Trouble("use", "--cgroup", f"{word} is not a sub cgroup path"))
         path = os.path.normpath("/" + path)
         chosen = [
             hierarchy
@@ -238,7 +244,8 @@ def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
             if not colon or set(controllers.split(",")) & set(hierarchy.controllers)
         ]
         if not chosen:
-            raise RuntimeTrouble(Trouble("use", f"--cgroup {word}", "the container is in no such hierarchy"))
+            cause = f"unknown controller {controllers}" if colon else "the container is in no cgroup"
+            raise RuntimeTrouble(Trouble("use", f"--cgroup {word}", cause, "/proc/PID/cgroup lists what it is in"))
         for hierarchy in chosen:
             directory = hierarchy.mount + record.cgroup + path.rstrip("/")
             if not os.path.isdir(directory):

@@ -11,7 +11,7 @@ from shimd.command.context import Context
 from shimd.command.flags import Misuse, text
 from shimd.command.journal import Journal
 from shimd.command.shelf import default_root
-from shimd.command.verbs import GLOBAL, VERBS, usage
+from shimd.command.verbs import GLOBAL, LACKING, VERBS, usage
 from shimd.errors import RuntimeTrouble, Trouble
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ def main(words: list[str]) -> int:
         if values["version"]:
             return _print(_version())
         if values["help"] or not rest or rest[0] == "help":
-            return _print(usage(rest[1] if rest[1:] and rest[1] in VERBS else ""))
+            return _print(usage(rest[1] if rest[1:] and rest[1] in (*VERBS, *LACKING) else ""))
         journal = _journal(values)
         return _perform(rest[0], rest[1:], text(values, "root") or default_root(), journal)
     except Misuse as error:
@@ -52,6 +52,10 @@ def _journal(values: flags.Values) -> Journal:
 
 def _perform(name: str, words: list[str], root: str, journal: Journal) -> int:
     verb = VERBS.get(name)
+    if name in LACKING:
+        if words and words[0].lstrip("-") in ("h", "help"):
+            return _print(usage(name))
+        raise Misuse(f"{name}: {LACKING[name]}")
     if verb is None:
         raise Misuse(f"No help topic for {name!r}: it is no command; asyncrt-oci --help lists them")
     values, arguments = flags.split(words, verb.flags, to_first=verb.to_first)
@@ -76,10 +80,9 @@ def _perform(name: str, words: list[str], root: str, journal: Journal) -> int:
 
 
 def _version() -> str:
-    from shimd.command.version import version
-    from shimd.spec.config import OCI_VERSION
+    from shimd.command.version import told
 
-    return f"asyncrt-oci version {version()}\nspec: {OCI_VERSION}\n"
+    return told()
 
 
 def _print(words: str) -> int:

@@ -26,9 +26,26 @@ def place(record: Record) -> tuple[int, str] | None:
 
 
 def pids(record: Record) -> list[int]:
-    """The processes in its cgroup and those below, as the caller's pid namespace numbers them."""
+    """The processes in its cgroup and those below, as the caller's pid namespace numbers them.
+
+    Of a cgroup that it shares with others those that are in its pid namespace.
+    """
     found = place(record)
-    return sorted(_below(found[1])) if found else [record.pid] if record.pid else []
+    if found is None:
+        return [record.pid] if record.pid else []
+    members = sorted(_below(found[1]))
+    if not record.shared:
+        return members
+    own = _pid_namespace(record.pid)
+    return [pid for pid in members if own and _pid_namespace(pid) == own]
+
+
+def _pid_namespace(pid: int) -> str:
+    """Its name; "" if the process ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 def _below(directory: str) -> list[int]:
@@ -47,7 +64,8 @@ def _below(directory: str) -> list[int]:
 def signal_all(record: Record, number: int) -> None:
     """A signal to every process; SIGKILL until nobody is left, and to frozen ones too."""
     found = place(record)
-    if number == SIGKILL and found and found[0] == 2 and _write(f"{found[1]}/cgroup.kill", "1"):
+    alone = found is not None and not record.shared
+    if number == SIGKILL and found and alone and found[0] == 2 and _write(f"{found[1]}/cgroup.kill", "1"):
         return
     for _ in range(ROUNDS if number == SIGKILL else 1):
         members = pids(record)
@@ -89,6 +107,10 @@ def remove(record: Record) -> None:
     """Kill what is left and remove the cgroups with those below. RuntimeTrouble if one stays busy."""
     if record.cgroup == OWN:
         return
+    if record.shared:
+        for _, directory, _ in record.directories():
+            _leave(directory)
+        return
     deadline = time.monotonic() + BUSY_SECONDS
     for version, directory, _ in record.directories():
         while not _removed(directory):
@@ -97,6 +119,15 @@ def remove(record: Record) -> None:
                 raise RuntimeTrouble(Trouble("remove cgroup", directory, cause, f"version {version}", 16))
             signal_all(record, SIGKILL)
             time.sleep(0.002)
+
+
+def _leave(directory: str) -> None:
+    """Remove a cgroup if nobody is in it or has one below: whose it is cannot be told."""
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (2, 16, 39):  # ENOENT, EBUSY, ENOTEMPTY
+            raise RuntimeTrouble(from_oserror("remove cgroup", directory, error)) from None
 
 
 def _removed(directory: str) -> bool:

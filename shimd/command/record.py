@@ -15,7 +15,8 @@ class Record:
 
     `ready`: create came to its end; until then `pid` may be 0. `start` is when that process started, in ticks.
     `cgroup` is the path below each mount of `hierarchies`: [version, mount, controllers]. `kinds` and `child_kinds` are
-    a plan's. `hooks` are those that are due after create, as documents. `created_ns` since 1970.
+    a plan's. `shared`: others lived in the cgroup before. `hooks` are those that are due after create, as documents.
+    `created_ns` since 1970.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Record:
         "pid",
         "ready",
         "rootfs",
+        "shared",
         "start",
         "version",
     )
@@ -53,6 +55,7 @@ class Record:
     kinds: int
     child_kinds: int
     own_pids: bool
+    shared: bool
     hooks: Mapping[str, Any]
 
     def __init__(self, **values: Any) -> None:

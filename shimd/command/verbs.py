@@ -1,4 +1,8 @@
-"""The verbs of `asyncrt-oci` and their flags: one table. A verb's work is `main` in the file of its name."""
+"""The verbs of `asyncrt-oci` and their flags: one table. A verb's work is `main` in the file of its name.
+
+The help stands in runc's form (a NAME, a USAGE), since callers ask it what a runtime can do, and says with each verb
+in place of which of runc's it stands.
+"""
 
 from __future__ import annotations
 
@@ -162,26 +166,35 @@ VERBS = {
 }
 
 
+OWN = ("plan",)
+# runc's verbs that are not here: why. Their help says so, and so does whoever uses one.
+LACKING = {
+    "checkpoint": "a running container cannot be written to disk: there is nothing here that drives criu",
+    "restore": "there are no checkpoints to restore from: there is nothing here that drives criu",
+}
+
+
 def usage(name: str) -> str:
-    """The help of a verb, or of the program for ""."""
+    """The help of a verb, of one of runc's that is not here, or of the program for ""."""
     if not name:
         lines = [
-            "NAME: asyncrt-oci - an OCI runtime",
-            "",
-            "usage: asyncrt-oci [FLAG...] VERB [FLAG...] [ARGUMENT...]",
-            "",
-            "verbs:",
+            *("NAME:", "   asyncrt-oci, in place of runc - Open Container Initiative runtime", ""),
+            *("USAGE:", "   asyncrt-oci [FLAG...] VERB [FLAG...] [ARGUMENT...]", ""),
+            "VERBS:",
         ]
-        lines += [f"  {verb:10} {entry.help}" for verb, entry in VERBS.items()]
-        return "\n".join([*lines, "", "flags:", *_flags(GLOBAL)]) + "\n"
+        lines += [f"   {verb:10} {entry.help}" for verb, entry in VERBS.items()]
+        return "\n".join([*lines, "", "FLAGS:", *_flags(GLOBAL)]) + "\n"
+    if name in LACKING:
+        return f"NAME:\n   asyncrt-oci {name}, in place of runc {name} - does not exist: {LACKING[name]}\n"
     entry = VERBS[name]
-    head = f"usage: asyncrt-oci {name} [FLAG...] {entry.arguments}".rstrip()
-    return "\n".join([head, "", entry.help, "", "flags:", *_flags(entry.flags)]) + "\n"
+    title = f"   asyncrt-oci {name}, {'runc has none' if name in OWN else f'in place of runc {name}'} - {entry.help}"
+    head = f"   asyncrt-oci {name} [FLAG...] {entry.arguments}".rstrip()
+    return "\n".join(["NAME:", title, "", "USAGE:", head, "", "FLAGS:", *_flags(entry.flags)]) + "\n"
 
 
 def _flags(flags: Sequence[Flag]) -> list[str]:
     lines = []
     for flag in flags:
         words = ", ".join(("--" if len(name) > 1 else "-") + name for name in flag.names)
-        lines.append(f"  {words + ('' if flag.kind == SWITCH else ' ' + flag.kind.upper()):32} {flag.help}")
+        lines.append(f"   {words + ('' if flag.kind == SWITCH else ' ' + flag.kind.upper()):32} {flag.help}")
     return lines

@@ -67,10 +67,10 @@ class CreateCgroup(NamedTuple):
 class TakeCgroup(NamedTuple):
     """As CreateCgroup, at a path that somebody else chose: cgroups above are made, an empty one of that name is taken.
 
-    One in which something lives, or that is frozen, is refused, as runc does since 1.2 (1.1 warned, and crun shares
-    it): limits and signals would reach whoever lives there. On v2 the cgroups above hand on what controllers they can;
-    one with processes of its own cannot (the no-internal-process rule), and a limit that needs its controllers then
-    fails by its name.
+    One in which something lives is shared, and who lives there is noted: the command warns of it, and removes it only
+    when nobody is left (docs/decisions/0013). A frozen one is refused: init would not get on. On v2 the cgroups above
+    hand on what controllers they can; one with processes of its own cannot (the no-internal-process rule), and a limit
+    that needs its controllers then fails by its name.
     """
 
     hierarchy: Hierarchy
@@ -85,24 +85,21 @@ class TakeCgroup(NamedTuple):
         try:
             os.mkdir(directory, 0o755)
         except FileExistsError:
-            _refuse_inhabited(self.hierarchy, directory)
+            if cgroups.is_frozen(self.hierarchy, directory):  # in the words that runc's callers look for
+                raise OSError(errno.EBUSY, "container's cgroup unexpectedly frozen") from None
+            making.neighbours += cgroups.all_processes(directory)
         try:
             _hold(self.hierarchy, directory, making)
         except OSError:
-            cgroups.remove(directory)
+            self.undo(making)
             raise
 
     def undo(self, making: Making) -> None:
-        cgroups.remove(self.hierarchy.mount + making.cgroup)
-
-
-def _refuse_inhabited(hierarchy: Hierarchy, directory: str) -> None:
-    members = cgroups.all_processes(directory)
-    if members:  # in the words that runc's callers look for
-        cause = f"container's cgroup is not empty: {len(members)} process(es) found, such as {members[0]}"
-        raise OSError(errno.EBUSY, cause)
-    if cgroups.is_frozen(hierarchy, directory):
-        raise OSError(errno.EBUSY, "container's cgroup unexpectedly frozen")
+        directory = self.hierarchy.mount + making.cgroup
+        if making.neighbours:
+            cgroups.leave(directory)
+        else:
+            cgroups.remove(directory)
 
 
 def _hold(hierarchy: Hierarchy, directory: str, making: Making) -> None:
@@ -329,7 +326,9 @@ def rules_of(resources: Resources, standalone: bool) -> list[device_rules.Rule]:
 def _rule(rule: DeviceRule) -> device_rules.Rule:
     kind = {"": "a", "u": "c"}.get(rule.type, rule.type)
     major, minor = (device_rules.ANY if number is None else number for number in (rule.major, rule.minor))
-    return device_rules.Rule(rule.allow, kind, major, minor, rule.access or device_rules.EVERY_ACCESS)
+    wanted = rule.access or device_rules.EVERY_ACCESS
+    access = "".join(letter for letter in device_rules.EVERY_ACCESS if letter in wanted)
+    return device_rules.Rule(rule.allow, kind, major, minor, access)
 
 
 def device_steps(rules: list[device_rules.Rule], trees: list[Hierarchy]) -> list[OutsideOperation]:

@@ -9,7 +9,8 @@
     poststop          the command   the runtime            the runtime       delete
 
 A hook gets the state on stdin, and its arguments and environment exactly. The first that fails ends what is under way;
-of poststop all run, and a failure is a warning.
+of poststop all run, and a failure is a warning. startContainer hooks run under the program's system-call filter, as
+runc has it: what they execute is the container's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 
 from shimd.container.making import Making, Operation
@@ -50,10 +51,14 @@ class RuntimeHooks(NamedTuple):
 
 
 class ContainerHooks(NamedTuple):
-    """init: run the hooks of a moment in the container's namespaces."""
+    """init: run the hooks of a moment in the container's namespaces.
+
+    `confine` is done by each hook's process right before exec: init itself needs what it may forbid.
+    """
 
     moment: str
     hooks: tuple[Hook, ...]
+    confine: Operation | None = None
 
     def describe(self) -> tuple[str, str]:
         return "run", f"{self.moment} hooks"
@@ -64,7 +69,9 @@ class ContainerHooks(NamedTuple):
             status = "creating"
             os.fchdir(making.root_fd)  # as runc has it: what it mounts or makes is in the root
         # The pid as the container sees it: that is what the spec wants in its namespaces.
-        run(self.moment, self.hooks, {**making.state, "status": status, "pid": os.getpid()})
+        state = {**making.state, "status": status, "pid": os.getpid()}
+        confine = self.confine
+        run(self.moment, self.hooks, state, None if confine is None else lambda: confine.execute(making))
 
 
 def before_pivot(hooks: Hooks) -> list[Operation]:
@@ -77,11 +84,13 @@ def before_pivot(hooks: Hooks) -> list[Operation]:
     return steps
 
 
-def run(moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object]) -> None:
-    """Run hooks in order; RuntimeTrouble at the first that fails."""
+def run(
+    moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object], confine: Callable[[], None] | None = None
+) -> None:
+    """Run hooks in order, each with `confine` called in its process; RuntimeTrouble at the first that fails."""
     document = text.write(dict(state)).encode()
     for hook in hooks:
-        trouble = _run(moment, hook, document)
+        trouble = _run(moment, hook, document, confine)
         if trouble is not None:
             raise RuntimeTrouble(trouble)
 
@@ -93,7 +102,7 @@ def run_all(moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object]) -
     return [trouble for trouble in troubles if trouble is not None]
 
 
-def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
+def _run(moment: str, hook: Hook, document: bytes, confine: Callable[[], None] | None = None) -> Trouble | None:
     """One hook from birth to death; what was wrong with it."""
     deed, subject = "error running hook", f"{hook.path} of {moment}"  # the first is what runc's callers look for
     stdin = os.memfd_create("state")  # not a pipe: a hook that does not read must not block one that writes
@@ -104,7 +113,7 @@ def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
         os.set_blocking(theirs, True)
         pid, pidfd = processes.clone3()
         if pid == 0:
-            _become(hook, stdin, theirs)
+            _become(hook, stdin, theirs, confine)
         try:
             words, in_time = _listen(pidfd, output, hook.timeout)
             if not in_time:
@@ -121,7 +130,7 @@ def _run(moment: str, hook: Hook, document: bytes) -> Trouble | None:
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         return None
-    cause = f"exit status {code}" if code > 0 else f"killed by signal {-code}"
+    cause = f"exit status {code}" if code > 0 else f"killed by signal {-code}, {signals.words(-code)}"
     said = words.decode(errors="replace").strip()
     return Trouble(deed, subject, f"{cause}: {said}" if said else cause)
 
@@ -158,7 +167,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, 9)
 
 
-def _become(hook: Hook, stdin: int, output: int) -> NoReturn:
+def _become(hook: Hook, stdin: int, output: int, confine: Callable[[], None] | None) -> NoReturn:
     try:
         os.setpgid(0, 0)
         os.dup2(stdin, 0)
@@ -168,6 +177,8 @@ def _become(hook: Hook, stdin: int, output: int) -> NoReturn:
         signals.default(SIGPIPE)
         signals.unblock_all()
         environment = dict(entry.split("=", 1) for entry in hook.env if "=" in entry)
+        if confine is not None:
+            confine()
         os.execve(hook.path, hook.args or (hook.path,), environment)
     except OSError as error:
         os.write(2, (error.strerror or "it cannot be executed").lower().encode())

@@ -15,8 +15,8 @@ STOPPED = "stopped"
 TABLE: dict[str, dict[str, str]] = {
     CREATING: {"set up": CREATED, "fail": STOPPED, "kill": STOPPED, "end": STOPPED},
     CREATED: {"start": RUNNING, "fail": STOPPED, "kill": CREATED, "end": STOPPED, "delete": STOPPED},
-    RUNNING: {"kill": RUNNING, "exec": RUNNING, "pause": PAUSED, "end": STOPPED, "attach": RUNNING},
-    PAUSED: {"kill": PAUSED, "resume": RUNNING, "end": STOPPED, "attach": PAUSED},
+    RUNNING: {"kill": RUNNING, "exec": RUNNING, "pause": PAUSED, "update": RUNNING, "end": STOPPED, "attach": RUNNING},
+    PAUSED: {"kill": PAUSED, "resume": RUNNING, "update": PAUSED, "end": STOPPED, "attach": PAUSED},
     STOPPED: {"delete": STOPPED, "attach": STOPPED},
 }
 

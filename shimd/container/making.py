@@ -64,6 +64,7 @@ class Making:
         "init_clock_shift",
         "kept_fds",
         "namespace_fds",
+        "neighbours",
         "parents_fds",
         "root",
         "root_fd",
@@ -99,6 +100,8 @@ class Making:
         """v2: the cgroup that init is born into."""
         self.task_fds: list[int] = []
         """v1: the `tasks` files that init enters by."""
+        self.neighbours: list[int] = []
+        """Who lived in the cgroup before, where somebody else chose it."""
         self.namespace_fds: dict[int, int] = {}
         """Namespaces to join: fds by CLONE_NEW* flag."""
         self.timeline: list[tuple[str, int]] = []

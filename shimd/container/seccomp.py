@@ -2,7 +2,8 @@
 
     IntroduceListener   birth: connect to listenerPath while the machine's paths are there
     LoadSeccomp         process: seccomp(2); hands the listener's fd to whom the first step connected to
-    ConfinedExec        process: LoadSeccomp right before exec, where no_new_privs lets everybody load a filter
+    ConfinedExec        process: LoadSeccomp right before exec, where no_new_privs lets everybody load a filter; a
+                        startContainer hook loads it for itself, unless there is a listener (waiting.Await)
 
 Without no_new_privs the load needs CAP_SYS_ADMIN and stands before capabilities are dropped: then the filter must allow
 what is left to do (setresuid, setresgid, setgroups, capset, prctl, umask, newfstatat, fchown, sendto, execve, and where
@@ -47,7 +48,11 @@ class IntroduceListener(NamedTuple):
     def execute(self, making: Making) -> None:
         agent = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
-            agent.connect(self.path)
+            try:
+                agent.connect(self.path)
+            except OSError as error:  # in the words that runc's callers look for
+                cause = f"failed to connect with seccomp agent: {error.strerror}"
+                raise OSError(error.errno, cause, self.path) from None
             _acquaintances[making.id] = (agent.detach(), int(os.readlink("/proc/self")))
         finally:
             agent.close()
@@ -156,12 +161,16 @@ class ConfinedExec(NamedTuple):
 
     def execute(self, making: Making) -> None:
         self.exec.guard(making)
+        self.confine(making)
+        self.exec.run(making)
+
+    def confine(self, making: Making) -> None:
+        """The first half, for who has hooks to run under the filter."""
         try:
             self.load.execute(making)
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
             raise RuntimeTrouble(Trouble(*self.load.describe(), cause, errno=error.errno or 0)) from error
-        self.exec.run(making)
 
 
 class Filter(NamedTuple):

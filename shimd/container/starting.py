@@ -19,7 +19,8 @@ from shimd.container.making import Anchors, Making
 from shimd.container.phrases import LAYERS
 from shimd.container.scripting import Scripted
 from shimd.linux import mounts, script
-from shimd.wire.messages import MAX_PACKET, Message, Spawn, decode
+from shimd.wire.codec import decode
+from shimd.wire.messages import MAX_PACKET, Message, Spawn
 
 HAPPENED, OVER, REFUSED = 0, 1, 2
 _UNKNOWN, _BROKEN = 2, 3  # of start.c: it touched nothing; it got somewhere

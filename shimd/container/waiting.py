@@ -86,14 +86,27 @@ class Await(NamedTuple):
         start, outcome = making.start_fds
         os.read(start, 1)
         try:
-            if self.hooks:
-                ContainerHooks("startContainer", self.hooks).execute(making)
+            run = self._after_hooks(making) if self.hooks else self.run
             keep(making)
-            self.run.execute(making)
+            run.execute(making)
         except RuntimeTrouble as error:
             _give_up(outcome, error.trouble)
         except OSError as error:
             _give_up(outcome, Trouble("run", self.run.describe()[1], (error.strerror or str(error)).lower()))
+
+    def _after_hooks(self, making: Making) -> identity.Exec | seccomp.ConfinedExec:
+        """What is left to do once the hooks have run, each under the program's filter."""
+        run = self.run
+        if not isinstance(run, seccomp.ConfinedExec):  # a filter that there is was loaded before
+            ContainerHooks("startContainer", self.hooks).execute(making)
+            return run
+        if run.load.listener is None:
+            ContainerHooks("startContainer", self.hooks, run.load).execute(making)
+            return run
+        # The agent knows one listener a start: it is init that loads the filter, and its hooks inherit it.
+        run.confine(making)
+        ContainerHooks("startContainer", self.hooks).execute(making)
+        return run.exec
 
 
 def _give_up(outcome: int, trouble: Trouble) -> NoReturn:

@@ -10,6 +10,8 @@ OSError(errno, text, subject). Everything is bound at import, so that nothing is
     signals       masks, signalfd, dispositions
     paths         openat2: resolution that cannot leave a root
     cgroups       hierarchies of v1 and v2: create, enter, read, remove
+    stats         what cgroups count: usage, limits, events
+    notices       how cgroups tell that a limit did something
     netdevice     the loopback link
     rtnetlink     links and addresses: move, set up
     scheduling    policies, I/O priorities, memory nodes

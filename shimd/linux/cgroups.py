@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
 import time
 from typing import NamedTuple
@@ -207,27 +206,6 @@ def delegated_files() -> list[str]:
         return ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
 
 
-def oom_notice(hierarchy: Hierarchy, directory: str) -> tuple[int, int]:
-    """(fd, poll(2) events) by which the kernel tells that memory ran out; how often, the files say.
-
-    v1: an eventfd (memory.txt, "OOM Control"), which is told when the cgroup goes as well. v2: memory.events, which is
-    told of all that it counts, and told anew only after it was read from its beginning. The caller closes the fd.
-    """
-    if hierarchy.version == 2:
-        return os.open(f"{directory}/memory.events", os.O_RDONLY | os.O_CLOEXEC), select.POLLPRI
-    notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-    try:
-        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            write(directory, "cgroup.event_control", f"{notice} {control}")
-        finally:
-            os.close(control)
-    except OSError:
-        os.close(notice)
-        raise
-    return notice, select.POLLIN
-
-
 def kill(hierarchy: Hierarchy, directory: str) -> None:
     """SIGKILL all that lives in a cgroup, on v2 also below it; they end soon after. Gone already is fine."""
     if hierarchy.version == 2:
@@ -263,6 +241,15 @@ def remove(directory: str) -> None:
         for name in _children(directory):
             remove(f"{directory}/{name}")
         time.sleep(0.002)
+
+
+def leave(directory: str) -> None:
+    """rmdir a cgroup that others may live in, or have cgroups below: then it stays."""
+    try:
+        os.rmdir(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+            raise
 
 
 def _children(directory: str) -> list[str]:

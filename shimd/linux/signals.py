@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from _signal import strsignal  # type: ignore[import-not-found] # `signal` itself brings enum along
 from collections.abc import Iterable
 
 from shimd.linux.libc import INT, POINTER, check, function
@@ -61,6 +62,11 @@ def default(number: int) -> None:
 def ignore(number: int) -> None:
     """Ignore a signal in the kernel."""
     _signal(number, SIG_IGN)
+
+
+def words(number: int) -> str:
+    """What a signal says, as in "bad system call" (strsignal(3))."""
+    return (strsignal(number) or "unknown").lower()
 
 
 def default_all() -> None:

@@ -22,7 +22,8 @@ from shimd.container.starting import Birth
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import processes
 from shimd.server import midwife, record
-from shimd.wire.messages import ExitRecord, Failed, Spawn, Started, encode
+from shimd.wire.codec import encode
+from shimd.wire.messages import ExitRecord, Failed, Spawn, Started
 
 
 def deliver(spawn: Spawn, fds: list[int], path: str, plan: Plan, anchors: Anchors) -> Birth | None:

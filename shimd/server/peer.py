@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 
 from shimd.server.loop import Loop
 from shimd.wire import channel
-from shimd.wire.messages import Message, WireError, encode
+from shimd.wire.codec import WireError, encode
+from shimd.wire.messages import Message
 
 Handler = Callable[[Message, list[int]], None]
 

@@ -10,9 +10,10 @@ import os
 import time
 
 from shimd.container.plan import Plan
-from shimd.container.stats import usage
 from shimd.linux import cgroups
-from shimd.wire.messages import ExitRecord, pack_record
+from shimd.linux.stats import usage
+from shimd.wire.codec import pack_record
+from shimd.wire.messages import ExitRecord
 
 NAME = "exit"
 
@@ -29,7 +30,13 @@ def with_usage(record: ExitRecord, plan: Plan, cgroup: str) -> ExitRecord:
     """Add what the cgroups counted; cpu time falls back to what the waited-for processes used."""
     counted = usage(list(plan.hierarchies), cgroup)
     cpu_ns = counted.cpu_ns if counted.cpu_ns >= 0 else record.cpu_ns
-    return record._replace(cpu_ns=cpu_ns, memory_peak=counted.memory_peak, oom_kills=counted.oom_kills)
+    return record._replace(
+        cpu_ns=cpu_ns,
+        memory_peak=counted.memory_peak,
+        oom_kills=counted.oom_kills,
+        oom_cgroup=counted.oom_cgroup,
+        throttled_ns=counted.throttled_ns,
+    )
 
 
 def write(directory: str, record: ExitRecord) -> None:

@@ -12,10 +12,10 @@ import os
 import select
 import sys
 from _socket import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from shimd.container import launch, lifecycle
+from shimd.container import launch, lifecycle, updating
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.container.starting import HAPPENED, OVER, REFUSED, Birth, Starter
@@ -26,11 +26,16 @@ from shimd.server.delivery import deliver, socket_path
 from shimd.server.execs import Executions
 from shimd.server.loop import Loop
 from shimd.server.peer import Peer, close_unused
-from shimd.server.streams import Stdin, Stream
+from shimd.server.stdin import Stdin
+from shimd.server.streams import Stream
+from shimd.spec.errors import SpecError
+from shimd.spec.validate import load_resources
 from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
     Attach,
+    Attached,
+    CloseStdin,
     Done,
     Ended,
     Exec,
@@ -42,6 +47,7 @@ from shimd.wire.messages import (
     Release,
     Spawn,
     Standing,
+    Update,
 )
 
 DRAIN_SECONDS = 3.0  # how long a pipe that something outside the container still holds may delay the exit record
@@ -213,6 +219,10 @@ class Shim:
             case Attach():
                 self.answer(message.seq, lambda: self.attach(message, fds), fds)
                 return
+            case CloseStdin():
+                self.answer(message.seq, self.close_stdin)
+            case Update():
+                self.answer(message.seq, lambda: self.update(message))
             case Exec():
                 self.on_exec(message, fds)
                 return
@@ -222,9 +232,10 @@ class Shim:
                 self.leave()
         close_unused(fds)
 
-    def answer(self, seq: int, deed: object, fds: list[int] | None = None) -> None:
+    def answer(self, seq: int, deed: Callable[[], Message | None], fds: list[int] | None = None) -> None:
+        """Do it and say Done, or what the deed gives to say; else Refusal."""
         try:
-            deed()  # type: ignore[operator]
+            said = deed()
         except RuntimeTrouble as error:
             channel.close_all(fds or [])
             self.peer.send(Refusal(seq, error.trouble))
@@ -232,7 +243,7 @@ class Shim:
             channel.close_all(fds or [])
             self.peer.send(Refusal(seq, from_oserror("do", f"request {seq}", error)))
         else:
-            self.peer.send(Done(seq))
+            self.peer.send(said or Done(seq))
 
     def kill(self, message: Kill) -> None:
         if message.exec:
@@ -246,7 +257,7 @@ class Shim:
         except ProcessLookupError:
             pass  # it ended in this moment: what kill wanted, and the record tells how
 
-    def attach(self, message: Attach, fds: list[int]) -> None:
+    def attach(self, message: Attach, fds: list[int]) -> Attached:
         lifecycle.after(self.state, "attach", self.id[:12])
         wanted = [message.stdin, message.stdout != -1, message.stderr != -1]
         if len(fds) != sum(wanted):
@@ -255,12 +266,29 @@ class Shim:
         if message.stdin:
             if self.stdin is None:
                 raise RuntimeTrouble(Trouble("attach to", self.id[:12], "it has no stdin", "run it with -i"))
-            if not self.stdin.take(rest[0]):
-                raise RuntimeTrouble(Trouble("attach to", self.id[:12], "its stdin is taken or closed"))
+            if refused := self.stdin.take(rest[0], message.once):
+                raise RuntimeTrouble(Trouble("attach to", self.id[:12], refused))
             rest.pop(0)
-        for stream, offset in zip(self.streams, (message.stdout, message.stderr), strict=True):
-            if offset != -1:
-                stream.subscribe(rest.pop(0), offset)
+        begun = [
+            -1 if offset == -1 else stream.subscribe(rest.pop(0), offset)
+            for stream, offset in zip(self.streams, (message.stdout, message.stderr), strict=True)
+        ]
+        return Attached(message.seq, *begun)
+
+    def update(self, message: Update) -> None:
+        lifecycle.after(self.state, "update", self.id[:12])
+        try:
+            resources = load_resources(message.resources)
+        except SpecError as error:
+            raise RuntimeTrouble(Trouble("update", self.id[:12], str(error))) from None
+        updating.update(resources, self.plan.hierarchies, self.cgroup)
+
+    def close_stdin(self) -> None:
+        lifecycle.after(self.state, "attach", self.id[:12])
+        if self.stdin is None:
+            raise RuntimeTrouble(Trouble("close stdin of", self.id[:12], "it has none", "run it with -i"))
+        if not self.stdin.close_when_drained():
+            raise RuntimeTrouble(Trouble("close stdin of", self.id[:12], "it is closed"))
 
     def on_exec(self, message: Exec, fds: list[int]) -> None:
         try:

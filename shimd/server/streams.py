@@ -40,7 +40,7 @@ class Subscriber:
         self.loop = loop
         self.stream = stream
         self.fd = fd
-        self.offset = stream.size if offset == -2 else offset
+        self.offset = offset
         os.set_blocking(fd, False)
         loop.watch(fd, 0, self.writable)  # with no events asked for, poll still tells when the reader is gone
 
@@ -172,72 +172,15 @@ class Stream:
             subscriber.pump()
         self.on_end()
 
-    def subscribe(self, fd: int, offset: int) -> None:
-        """Send the stream from `offset` (-2: from now) into the pipe `fd`, which is the stream's from here on."""
+    def subscribe(self, fd: int, offset: int) -> int:
+        """Send the stream from `offset` (-2: from now, -3: the oldest) into `fd`, which is the stream's from here on.
+
+        Gives where that is.
+        """
         if self.log < 0 and os.path.exists(f"{self.directory}/{NAMES[self.number]}"):
             self._open()
-        subscriber = Subscriber(self.loop, self, fd, offset)
+        begin = {-2: self.size, -3: 0}.get(offset, offset)
+        subscriber = Subscriber(self.loop, self, fd, begin)
         self.subscribers.append(subscriber)
         subscriber.pump()
-
-
-class Stdin:
-    """From a client's pipe to the container's: one client at a time; its EOF closes the container's stdin."""
-
-    __slots__ = ("loop", "pipe", "source")
-
-    def __init__(self, loop: Loop, pipe: int) -> None:
-        self.loop = loop
-        self.pipe = pipe
-        self.source = -1
-        loop.watch(pipe, 0, self.reader_event)
-
-    def take(self, source: int) -> bool:
-        """Feed from `source`; False (and source is the caller's again) if somebody feeds it or it is closed."""
-        if self.source >= 0 or self.pipe < 0:
-            return False
-        self.source = source
-        os.set_blocking(source, False)
-        self.loop.watch(source, select.POLLIN, self.source_event)
-        return True
-
-    def source_event(self, events: int) -> None:
-        self.pump()
-
-    def reader_event(self, events: int) -> None:
-        if events & (select.POLLERR | select.POLLNVAL):
-            self.close()
-        else:
-            self.pump()
-
-    def pump(self) -> None:
-        try:
-            moved = os.splice(self.source, self.pipe, CHUNK, flags=os.SPLICE_F_NONBLOCK)
-        except BlockingIOError:
-            if _room(self.pipe):  # the source is empty
-                self.loop.watch(self.pipe, 0, self.reader_event)
-                self.loop.watch(self.source, select.POLLIN, self.source_event)
-            else:
-                self.loop.unwatch(self.source)
-                self.loop.watch(self.pipe, select.POLLOUT, self.reader_event)
-            return
-        except OSError:  # EPIPE: the container closed its end
-            self.close()
-            return
-        if moved == 0:
-            self.close()
-
-    def close(self) -> None:
-        """Close both; the container reads EOF."""
-        for fd in (self.source, self.pipe):
-            if fd >= 0:
-                self.loop.unwatch(fd)
-                os.close(fd)
-        self.source = self.pipe = -1
-
-
-def _room(pipe: int) -> bool:
-    """Does a write to the pipe take something now?"""
-    poll = select.poll()
-    poll.register(pipe, select.POLLOUT)
-    return any(events & select.POLLOUT for _, events in poll.poll(0))
+        return begin

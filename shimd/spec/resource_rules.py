@@ -19,8 +19,10 @@ def device_rules_are_complete(resources: Resources, at: str) -> Iterator[Finding
         here = f"{at}.devices[{place}]"
         if rule.type not in ("", "a", "b", "c", "u"):
             yield Finding(f"{here}.type", f"expected a, b or c, got {rule.type!a:.40}")
-        if set(rule.access) - set("rwm"):
-            yield Finding(f"{here}.access", f"expected letters of rwm, got {rule.access!a:.40}")
+        if strange := set(rule.access) - set("rwm"):
+            # runc passes over a letter more, as in "rwa", and callers came to rely on it.
+            known = bool(set(rule.access) - strange)
+            yield Finding(f"{here}.access", f"expected letters of rwm, got {rule.access!a:.40}", fatal=not known)
         for name, number in (("major", rule.major), ("minor", rule.minor)):
             if number is not None and not -1 <= number < 1 << 32:
                 yield Finding(f"{here}.{name}", f"expected a device number, got {number}", "-1 is any")

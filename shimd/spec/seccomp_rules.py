@@ -66,8 +66,14 @@ def listeners_listen(seccomp: Seccomp, at: str) -> Iterator[Finding]:
         # The runtime's own sendmsg of the listener's fd would wait for that very listener.
         yield Finding(f"{at}.defaultAction", "SCMP_ACT_NOTIFY cannot be the default")
     for place, rule in enumerate(seccomp.syscalls):
-        if rule.action == "SCMP_ACT_NOTIFY" and not path:
+        if rule.action != "SCMP_ACT_NOTIFY":
+            continue
+        if not path:
             yield Finding(f"{at}.syscalls[{place}].action", "SCMP_ACT_NOTIFY needs listenerPath")
+        if "write" in rule.names:
+            # Under the filter the runtime itself hands startContainer hooks their state, and says what failed.
+            here = f"{at}.syscalls[{place}].action"
+            yield Finding(here, "SCMP_ACT_NOTIFY cannot be used for the write syscall", "runc refuses it as well")
 
 
 SECCOMP_RULES: tuple[SeccompRuleCheck, ...] = (

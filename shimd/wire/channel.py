@@ -25,7 +25,8 @@ from _socket import (
 )
 from collections.abc import Iterable, Sequence
 
-from shimd.wire.messages import MAX_PACKET, Message, WireError, decode, encode
+from shimd.wire.codec import WireError, decode, encode
+from shimd.wire.messages import MAX_PACKET, Message
 
 MAX_FDS = 253  # SCM_MAX_FD of the kernel
 ANCILLARY = CMSG_SPACE(MAX_FDS * 4)

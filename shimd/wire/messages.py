@@ -13,8 +13,9 @@ A start:
         |                                         | <- EOF ----------------------- | it runs the program
         | <-------------- Started or Failed ----- |
         | -- Kill, Attach+fds, Exec+fds --------> |
-        | <- Done / Refusal (by seq) ------------ |
-        | <- ExecStarted, ExecEnded ------------- |
+        | -- CloseStdin, Resize ----------------> |
+        | <- Done, Attached / Refusal (by seq) -- |
+        | <- ExecStarted+fd, ExecEnded ---------- |
         | <- Ended ------------------------------ |   once, after the record is on disk
         | -- Release ---------------------------> |   only when the container is removed
 
@@ -32,6 +33,7 @@ A re-adoption (the supervisor died; the shim listens on its path socket):
     supervisor                                  shim
         | -- connect, Query --------------------> |
         | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
+        | <- ExecEnded -------------------------- |   of those that are remembered
 
 A create without a shim (asyncrt-oci; what follows goes through fifos, shimd/container/waiting.py):
 
@@ -50,13 +52,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import msgpack
-
 from shimd.errors import Trouble
 from shimd.wire.values import ExitRecord as ExitRecord
 from shimd.wire.values import RootMount as RootMount
 
-VERSION = 1
+VERSION = 2
 MAX_PACKET = 192 * 1024  # below the default SO_SNDBUF of 208 KiB; what may be larger travels as a memfd
 
 
@@ -152,22 +152,54 @@ class Release(NamedTuple):
 
 
 class Attach(NamedTuple):
-    """supervisor: subscribe fds to the streams from byte offsets (-1: not this stream, -2: from now).
+    """supervisor: subscribe fds to the streams from byte offsets (-1: not this stream, -2: from now, -3: the oldest).
 
     The rights hold, in this order and only where asked for: stdin (a pipe to read from), stdout, stderr (pipes to
-    write to). An EOF on the stdin pipe closes the container's stdin.
+    write to). `once`: an EOF on the stdin pipe closes the container's stdin. Sent ahead of a Spawn whose plan keeps no
+    log, the rights become the container's own stdio.
     """
 
     seq: int
     stdin: bool
     stdout: int
     stderr: int
+    once: bool
+
+
+class Attached(NamedTuple):
+    """shim: Attach `seq` is done; where the streams begin (-1: not asked for)."""
+
+    seq: int
+    stdout: int
+    stderr: int
+
+
+class CloseStdin(NamedTuple):
+    """supervisor: once the attached pipe is empty, close the container's stdin; a terminal gets its ^D."""
+
+    seq: int
+
+
+class Resize(NamedTuple):
+    """supervisor: give the terminal of init (exec ""), or of the exec, this size."""
+
+    seq: int
+    exec: str
+    rows: int
+    columns: int
+
+
+class Update(NamedTuple):
+    """supervisor: change limits of the running container: the spec's resources object, with what is to change."""
+
+    seq: int
+    resources: dict[str, Any]
 
 
 class Exec(NamedTuple):
     """supervisor: run one more process in the container; the rights are its stdin, stdout and stderr.
 
-    `process` is the spec's process object, as config.json has it.
+    `process` is the spec's process object, as config.json has it. With a terminal there are no rights.
     """
 
     seq: int
@@ -176,6 +208,8 @@ class Exec(NamedTuple):
 
 
 class ExecStarted(NamedTuple):
+    """shim: it runs; the master of its terminal comes along, if it has one."""
+
     exec: str
     pid: int
 
@@ -230,7 +264,10 @@ class Standing(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """midwife: init `pid` runs the user's program; its pidfd comes along. `timeline` as in Started."""
+    """midwife: init `pid` runs the user's program; its pidfd comes along, then the terminal's master, if it has one.
+
+    `timeline` as in Started.
+    """
 
     pid: int
     timeline: list[tuple[str, int]]
@@ -272,6 +309,10 @@ Message = (
     | Kill
     | Release
     | Attach
+    | Attached
+    | CloseStdin
+    | Resize
+    | Update
     | Exec
     | ExecStarted
     | ExecFailed
@@ -299,7 +340,6 @@ NUMBERS: dict[int, type[Message]] = {
     11: Failed,
     12: Ended,
     13: Kill,
-    14: Attach,
     15: Exec,
     16: ExecStarted,
     17: ExecFailed,
@@ -309,87 +349,14 @@ NUMBERS: dict[int, type[Message]] = {
     21: Query,
     22: Standing,
     23: Release,
+    24: Attach,  # 14 was one without `once`
+    25: Attached,
+    26: CloseStdin,
+    27: Resize,
+    28: Update,
     30: Ready,
     31: Refused,
     32: Go,
     33: Delivered,
     34: HooksDue,
 }
-_NUMBER_OF = {kind: number for number, kind in NUMBERS.items()}
-# Which fields of which message are values of ours themselves: (position, type, is it a list of them).
-_NESTED: dict[int, list[tuple[int, Any, bool]]] = {}
-for _number, _kind in NUMBERS.items():
-    _found: list[tuple[int, Any, bool]] = []
-    for _position, _field in enumerate(_kind._fields):
-        if _field == "trouble":
-            _found.append((_position, Trouble, False))
-        elif _field == "record":
-            _found.append((_position, ExitRecord, False))
-        elif _kind is Spawn and _field == "root":
-            _found.append((_position, RootMount, True))
-    if _found:
-        _NESTED[_number] = _found
-
-# What a field of a message may be, by its annotation: a shim that trusted a number to be one would die of a word.
-_CLASSES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "str": (str,),
-    "bool": (bool,),
-    "dict[str, Any]": (dict,),
-    "Trouble": (Trouble,),
-    "ExitRecord": (ExitRecord,),
-    "ExitRecord | None": (ExitRecord, type(None)),
-}
-_FIELD_CLASSES: dict[int, list[tuple[type, ...]]] = {
-    _number: [
-        _CLASSES.get(getattr(_kind.__annotations__[_field], "__forward_arg__", ""), (list,)) for _field in _kind._fields
-    ]
-    for _number, _kind in NUMBERS.items()
-}
-
-
-class WireError(ValueError):
-    """A packet that is no message of this version."""
-
-
-def encode(message: Message) -> bytes:
-    """One packet. Named tuples inside become arrays."""
-    packet: bytes = msgpack.packb((_NUMBER_OF[type(message)], *message))
-    return packet
-
-
-def decode(packet: bytes) -> Message:
-    """The message in a packet; WireError if it is none of ours. Fields that a newer version appended are refused."""
-    try:
-        number, *fields = msgpack.unpackb(packet)
-        kind: Any = NUMBERS[number]
-        if number in _NESTED:
-            for position, nested, several in _NESTED[number]:
-                value = fields[position]
-                if not isinstance(value, list):
-                    continue  # None, or refused below: a word, too, could be unpacked
-                fields[position] = [nested(*entry) for entry in value] if several else nested(*value)
-        message: Message = kind(*fields)
-        for value, classes in zip(message, _FIELD_CLASSES[number], strict=True):
-            if not isinstance(value, classes):
-                raise TypeError(f"{kind.__name__} with a {type(value).__name__} for a {classes[0].__name__}")
-    except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
-        raise WireError(f"packet of {len(packet)} bytes is no message of version {VERSION}: {error}") from error
-    return message
-
-
-def pack_record(record: ExitRecord) -> bytes:
-    """The exit record as it lies on disk: msgpack array with the version in front."""
-    packed: bytes = msgpack.packb((VERSION, *record))
-    return packed
-
-
-def unpack_record(data: bytes) -> ExitRecord:
-    """The inverse of pack_record; WireError if the file is cut or foreign."""
-    try:
-        version, *fields = msgpack.unpackb(data)
-        if version != VERSION:
-            raise WireError(f"exit record of version {version}")
-        return ExitRecord(*fields)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise WireError(f"exit record of {len(data)} bytes is damaged: {error}") from error

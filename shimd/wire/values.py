@@ -22,8 +22,9 @@ class ExitRecord(NamedTuple):
     """How a container or an exec ended. Times in nanoseconds (wall clock since 1970), sizes in bytes.
 
     `lost` names the reason where nobody saw the end (the shim was killed, the machine rebooted): then `code` is
-    what was assumed, not what was seen. `failed` is the line of a start that failed. memory_peak, oom_kills and
-    cpu_ns are -1 where the kernel did not say.
+    what was assumed, not what was seen. `failed` is the line of a start that failed. memory_peak, oom_kills,
+    cpu_ns and throttled_ns are -1 where the kernel did not say. `oom_cgroup` is whose limit killed ("/": the machine
+    ran out).
     """
 
     code: int
@@ -38,3 +39,5 @@ class ExitRecord(NamedTuple):
     stderr_bytes: int = 0
     lost: str = ""
     failed: str = ""
+    oom_cgroup: str = ""
+    throttled_ns: int = -1

@@ -252,10 +252,11 @@ class FakeSupervisor:
         self.lose_attach -= 1
         if self.lose_attach >= 0:
             close_all(fds)
-            return
+            return p.Attached(max(-1, request.stdout), max(-1, request.stderr))
         for stream, offset in (("stdout", request.stdout), ("stderr", request.stderr)):
             if offset != -1:
                 container.subscribe(stream, left.pop(0), max(0, offset))
+        return p.Attached(max(-1, request.stdout), max(-1, request.stderr))
 
     def _do_exec(self, request: p.Exec, fds: list[int], reply: Reply) -> Any:
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shimd.wire import channel
-from shimd.wire.messages import VERSION, Done, Message, Query, Refusal, Standing
+from shimd.wire.messages import VERSION, Attached, Done, Message, Query, Refusal, Standing
 
 TIMEOUT = 10.0
 M = TypeVar("M", bound=Message)
@@ -66,14 +66,14 @@ class Line:
     def say(self, message: Message, fds: Sequence[int] = ()) -> None:
         channel.send(self.end, message, fds)
 
-    def ask(self, make: Callable[[int], Message], fds: Sequence[int] = ()) -> Done | Refusal:
+    def ask(self, make: Callable[[int], Message], fds: Sequence[int] = ()) -> Done | Attached | Refusal:
         """Send the request make(seq) and wait for its answer."""
         self.seq += 1
         seq = self.seq
         self.say(make(seq), fds)
         while True:
-            answer = self.expect(Done, Refusal)
-            assert isinstance(answer, Done | Refusal)
+            answer = self.expect(Done, Attached, Refusal)
+            assert isinstance(answer, Done | Attached | Refusal)
             if answer.seq == seq:
                 return answer
 

@@ -29,6 +29,7 @@ from shimd.wire import channel
 from shimd.wire.messages import (
     VERSION,
     Attach,
+    Attached,
     Done,
     Ended,
     Exec,
@@ -114,7 +115,7 @@ class Container(Line):
         except FileNotFoundError:
             return b""
 
-    def kill(self, signal: int = 9, exec: str = "") -> Done | Refusal:
+    def kill(self, signal: int = 9, exec: str = "") -> Done | Attached | Refusal:
         return self.ask(lambda seq: Kill(seq, signal, exec))
 
     def attach(self, stdout: int = NO_STREAM, stderr: int = NO_STREAM) -> list[int]:
@@ -126,18 +127,18 @@ class Container(Line):
                 ours.append(read)
                 theirs.append(write)
         self.fds += ours
-        answer = self.ask(lambda seq: Attach(seq, False, stdout, stderr), theirs)
+        answer = self.ask(lambda seq: Attach(seq, False, stdout, stderr, False), theirs)
         channel.close_all(theirs)
-        assert isinstance(answer, Done), answer
+        assert isinstance(answer, Attached), answer
         return ours
 
-    def attach_stdin(self) -> int:
-        """The write end of a pipe that feeds its stdin."""
+    def attach_stdin(self, once: bool = True) -> int:
+        """The write end of a pipe that feeds its stdin; `once`: to close it ends that."""
         read, write = os.pipe2(os.O_CLOEXEC)
         self.fds.append(write)
-        answer = self.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM), [read])
+        answer = self.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM, once), [read])
         os.close(read)
-        assert isinstance(answer, Done), answer
+        assert isinstance(answer, Attached), answer
         return write
 
     def exec(self, id: str, process: dict[str, Any], stdin: int | None = None) -> tuple[int, int]:

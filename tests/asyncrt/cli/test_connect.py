@@ -27,9 +27,10 @@ def last():
 
 SHELL = """
 import sys
-from asyncrt.cli import connect, main
-connect.DEADLINE = {deadline}
-connect.command = lambda places, fd: [sys.executable, "-c", {stage!r}, str(fd), places.socket]
+from asyncrt.cli import main
+from asyncrt.sdk import door
+door.DEADLINE = {deadline}
+door.command = lambda places, fd: [sys.executable, "-c", {stage!r}, str(fd), places.socket]
 sys.exit(main.main())
 """
 
@@ -118,7 +119,7 @@ def test_the_console_script_becomes_the_daemon(alone: Command, tmp_path: Path) -
 
 
 def test_a_supervisor_is_found_from_any_directory(alone: Command, tmp_path: Path) -> None:
-    script = "from asyncrt.cli.connect import environment; print(environment()['PYTHONPATH'])"
+    script = "from asyncrt.sdk.door import environment; print(environment()['PYTHONPATH'])"
     shell = f'{alone.argv[0]} -c "{script}"'
     env = {**alone.env, "PYTHONPATH": "."}
     shown = subprocess.run(["sh", "-c", shell], cwd=PROJECT, env=env, capture_output=True, text=True, check=True)

@@ -2,13 +2,14 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.shimd.command.runtime import Runtime, cgroups_of
-from tests.shimd.configs import MOUNTS, config
+from tests.shimd.configs import MOUNTS, config, shell
 
 pytestmark = pytest.mark.root
 
@@ -85,6 +86,55 @@ def test_a_failed_start_container_hook_ends_the_container(oci: Runtime) -> None:
     assert "error running hook /bin/false of startContainer: exit status 1" in oci.fails("start", C)
     oci.await_status(C, "stopped")
     assert not (oci.folder / "ran").exists()
+
+
+FORBID = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}
+
+
+@pytest.mark.parametrize("wish", [True, False])
+def test_a_start_container_hook_runs_under_the_programs_filter(oci: Runtime, wish: bool) -> None:
+    """As with runc: what it executes is the container's. And the program still does."""
+    filter = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [FORBID]}
+    document = shell("echo ran", process={"noNewPrivileges": wish}, linux={"seccomp": filter})
+
+    def with_hook(*words: str) -> str:
+        hooks = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", *words], "env": ["PATH=/bin"]}]}
+        return str(oci.bundle({**document, "hooks": hooks}))
+
+    bad = oci.fails("run", "-b", with_hook("exec mkdir /tmp/a"), C)
+    assert "error running hook /bin/sh of startContainer: killed by signal 31, bad system call" in bad
+    assert oci.must("run", "-b", with_hook("exec grep -q 'Seccomp:.2' /proc/self/status"), C).stdout == "ran\n"
+
+
+def test_a_filter_that_forbids_what_hooks_are_started_with_forbids_no_hook(oci: Runtime) -> None:
+    """Docker's profile answers clone3 with ENOSYS, and ours starts a hook by that."""
+    wish = {"names": ["clone3", "memfd_create", "pipe2"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}
+    filter = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [wish]}
+    document = shell("echo ran", process={"noNewPrivileges": True}, linux={"seccomp": filter})
+    document["hooks"] = {"startContainer": [{"path": "/bin/true"}]}
+    assert oci.must("run", "-b", str(oci.bundle(document)), C).stdout == "ran\n"
+
+
+def test_hooks_share_the_listener_of_the_program(oci: Runtime) -> None:
+    """One listener a start is what an agent expects (config-linux.md, "Seccomp"), be there hooks or not."""
+    path = oci.folder / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        filter = {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "listenerPath": str(path),
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}],
+        }
+        document = config("true", process={"noNewPrivileges": True}, linux={"seccomp": filter})
+        ask = "grep -q 'Seccomp:.2' /proc/self/status && exec ls /proc/self/fd"
+        document["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", ask], "env": ["PATH=/bin"]}]}
+        oci.must("run", "-b", str(oci.bundle(document)), C)
+        server.setblocking(False)
+        line, _ = server.accept()
+        line.close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_a_failed_poststart_hook_stops_the_container(oci: Runtime) -> None:

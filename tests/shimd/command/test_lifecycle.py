@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shimd.linux.cgroups import hierarchies, make_parent, write
 from shimd.linux.proc import lives, state_and_start
 from tests.patience import until
 from tests.shimd.command.runtime import Runtime, cgroups_of
@@ -176,6 +178,50 @@ def test_kill_all_reaches_everybody_of_a_shared_pid_namespace(oci: Runtime) -> N
     oci.must("kill", "--all", C, "KILL")
     oci.must("delete", C)
     assert cgroups_of(C) == []
+
+
+def in_cgroup(path: str, **changes: Any) -> dict[str, Any]:
+    document = config("sleep", "100", **changes)
+    document["linux"]["cgroupsPath"] = path
+    return document
+
+
+def test_a_cgroup_that_others_live_in_is_shared_with_a_warning(oci: Runtime) -> None:
+    """Each is told apart by its pid namespace; the end of the second is not the end of the first."""
+    bundle = str(oci.bundle(in_cgroup(f"/{C}")))
+    oci.must("run", "-d", "-b", bundle, C)
+    other = name("other")
+    warnings = oci.must("run", "-d", "-b", bundle, other).warnings
+    assert "container's cgroup is not empty: 1 process(es) found" in warnings
+    pid = oci.state(other)["pid"]
+    assert json.loads(oci.must("ps", "-f", "json", other).stdout) == [pid]
+    oci.must("kill", "--all", other, "KILL")
+    oci.await_status(other, "stopped")
+    oci.must("delete", other)
+    assert oci.status(C) == "running"
+    oci.must("delete", "-f", C)
+    assert cgroups_of(C) == []
+
+
+def test_who_is_last_in_a_shared_cgroup_removes_it(oci: Runtime) -> None:
+    with subprocess.Popen(["sleep", "100"]) as sleeper:
+        try:
+            for tree in hierarchies():
+                make_parent(tree, f"/{C}")
+                write(f"{tree.mount}/{C}", "cgroup.procs", str(sleeper.pid))
+            oci.must("run", "-d", "-b", str(oci.bundle(in_cgroup(f"/{C}"))), C)
+        finally:
+            sleeper.kill()
+    oci.must("delete", "-f", C)
+    assert cgroups_of(C) == []
+
+
+def test_a_cgroup_is_not_shared_where_nobody_could_tell_who_is_whose(oci: Runtime) -> None:
+    oci.must("run", "-d", "-b", str(oci.bundle(in_cgroup(f"/{C}"))), C)
+    other = oci.bundle(in_cgroup(f"/{C}", namespaces=("mount", "ipc", "uts")), "other")
+    assert "without a pid namespace of its own" in oci.fails("run", "-d", "-b", str(other), name("other"))
+    assert oci.status(C) == "running"
+    assert oci.ids() == [C]
 
 
 @pytest.mark.busybox

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from shimd.command import phases
 from shimd.command.flags import LIST, NUMBER, SWITCH, WORD, Flag, Misuse, split
 from shimd.command.shelf import Shelf
 from shimd.command.update import from_flags, size
-from shimd.command.verbs import GLOBAL, VERBS
+from shimd.command.verbs import GLOBAL, LACKING, VERBS
 from shimd.container.namespaces import FLAGS
 from shimd.errors import RuntimeTrouble
 from shimd.linux import pidfd
@@ -97,7 +99,18 @@ def test_every_verb_has_its_file_and_its_help() -> None:
         assert (PROJECT / "shimd/command" / f"{name}.py").exists()
         done = said(name, "--help")
         assert done.returncode == 0
-        assert done.stdout.startswith(f"usage: asyncrt-oci {name}")
+        assert done.stdout.startswith(f"NAME:\n   asyncrt-oci {name}, ")
+        assert f"\nUSAGE:\n   asyncrt-oci {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_what_runc_has_and_we_have_not_is_said(name: str) -> None:
+    done = said(name, "-h")
+    assert done.returncode == 0
+    assert "does not exist" in done.stdout
+    done = said(name, "box")
+    assert done.returncode == 1
+    assert LACKING[name] in done.stderr
 
 
 def test_no_file_is_a_verb_that_the_table_lacks() -> None:
@@ -106,17 +119,22 @@ def test_no_file_is_a_verb_that_the_table_lacks() -> None:
             assert path.stem in VERBS
 
 
-def test_the_version_says_the_specs() -> None:
-    done = said("--version")
-    assert done.stdout.startswith("asyncrt-oci version ")
-    assert "spec: 1.3.0" in done.stdout
+def test_the_version_is_ours_for_who_reads_it_as_runcs() -> None:
+    """The first line for people and for who looks for runc's; docker takes the last `version` that it meets."""
+    lines = said("--version").stdout.splitlines()
+    own, runcs = lines[0].split(", in place of ")
+    assert own.startswith("asyncrt-oci version ")
+    assert re.fullmatch(r"runc version \d+\.\d+\.\d+", runcs)
+    assert [line.partition(":")[0] for line in lines[1:3]] == ["commit", "spec"]
+    assert lines[2] == "spec: 1.3.0"
+    assert lines[3:] == [own]
 
 
 @pytest.mark.parametrize("words", ["", "--help", "help create"])
 def test_help_lists_the_verbs_or_a_verbs_flags(words: str) -> None:
     done = said(*words.split())
     assert done.returncode == 0
-    assert "usage: asyncrt-oci" in done.stdout
+    assert "\nUSAGE:\n   asyncrt-oci" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -213,6 +231,17 @@ def test_a_bundle_of_umoci_runs_unchanged(oci: Runtime) -> None:
     document["process"] |= {"terminal": False, "rlimits": []}
     (place / "config.json").write_text(json.dumps(document))
     assert oci.must("run", "-b", str(place), C).stdout == "hello\n"
+
+
+@pytest.mark.root
+def test_debug_tells_the_phases_as_runcs_log_does(oci: Runtime) -> None:
+    def told(*words: str) -> list[str]:
+        lines = [entry["msg"] for entry in oci.must("--debug", *words).log if entry["level"] == "debug"]
+        return [line.rpartition("(in runc's words: ")[2].removesuffix(")") for line in lines if "in runc's" in line]
+
+    assert told("run", "-d", "-b", str(oci.bundle(SLEEP)), C) == [phases.SET_UP, phases.CHILD, phases.SET_UP_ENDED]
+    assert told("exec", C, "true") == [phases.SET_UP, phases.CHILD, phases.EXEC]
+    assert not oci.must("exec", C, "true").log
 
 
 @pytest.mark.root

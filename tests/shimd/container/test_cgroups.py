@@ -174,6 +174,11 @@ def _rules(*rules: DeviceRule) -> list[device_rules.Rule]:
     return [device_rules.Rule(rule.allow, rule.type, rule.major or -1, rule.minor or -1, rule.access) for rule in rules]
 
 
+def test_a_letter_more_than_rwm_is_passed_over() -> None:
+    rule = FUSE._replace(access="awr")
+    assert compile_cgroups(Resources(devices=(DENY, rule)), V1) == compile_cgroups(Resources(devices=(DENY, FUSE)), V1)
+
+
 def test_device_rules_of_v2() -> None:
     [_, step] = compile_cgroups(Resources(devices=(DENY, FUSE)), V2)
     rules = [device_rules.Rule(False), *_rules(FUSE), *device_rules.DEFAULT]

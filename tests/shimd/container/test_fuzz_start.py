@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from shimd.linux import script
-from shimd.wire.messages import RootMount, Spawn, WireError, decode, encode
+from shimd.wire.codec import WireError, decode, encode
+from shimd.wire.messages import RootMount, Spawn
 from tests.shimd.configs import config
 from tests.shimd.line import until
 from tests.shimd.stage import Stage

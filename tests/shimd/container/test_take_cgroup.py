@@ -1,7 +1,6 @@
-"""A cgroup at a path that somebody else chose: made with what is above it, taken if it is empty, else refused."""
+"""A cgroup at a path that somebody else chose: made with what is above it, taken if it is there."""
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 
@@ -34,7 +33,7 @@ def making(cgroup: str) -> Making:
     return Making("box", Anchors("", "", ""), [], cgroup, "", [], {})
 
 
-def take(steps: list[OutsideOperation], cgroup: str) -> None:
+def take(steps: list[OutsideOperation], cgroup: str) -> Making:
     """Do the steps, as a start does, and forget the fds."""
     plan: Plan = compile_plan(load(config("sh")), [], stdin=False)._replace(outside=tuple(steps))
     made = making(cgroup)
@@ -42,6 +41,7 @@ def take(steps: list[OutsideOperation], cgroup: str) -> None:
         launch.prepare(plan, made)
     finally:
         made.close()
+    return made
 
 
 def left(path: str) -> list[str]:
@@ -67,16 +67,17 @@ def test_an_empty_one_is_taken(top: str) -> None:
     take([TakeCgroup(tree) for tree in TREES], f"{top}/box")
 
 
-def test_one_in_which_something_lives_is_refused(top: str) -> None:
+def test_one_in_which_something_lives_is_shared_and_left(top: str) -> None:
     tree = next(tree for tree in TREES if "pids" in tree.controllers)
     cgroups.make_parent(tree, top)
     os.makedirs(f"{tree.mount}{top}/box/below")
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         try:
             cgroups.write(f"{tree.mount}{top}/box/below", "cgroup.procs", str(sleeper.pid))
-            words = f"create cgroup in {tree.mount}: container's cgroup is not empty: 1 process(es) found"
-            with pytest.raises(RuntimeTrouble, match=re.escape(words)):
-                take([TakeCgroup(tree)], f"{top}/box")
+            steps: list[OutsideOperation] = [TakeCgroup(tree)]
+            made = take(steps, f"{top}/box")
+            assert made.neighbours == [sleeper.pid]
+            assert launch.undo(steps, made) == []
             assert cgroups.all_processes(f"{tree.mount}{top}/box") == [sleeper.pid]
         finally:
             sleeper.kill()

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from shimd.wire.messages import Ended, Query, Release, Standing, unpack_record
+from shimd.wire.codec import unpack_record
+from shimd.wire.messages import Ended, Query, Release, Standing
 from tests.shimd.configs import config, shell
 from tests.shimd.line import alive, connect, gone, read_all, read_exactly, until
 from tests.shimd.stage import FROM_NOW, Container, Stage, opened

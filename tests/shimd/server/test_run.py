@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from shimd.wire import channel
-from shimd.wire.messages import Done, Ended, Refusal, RootMount, Spawn, unpack_record
+from shimd.wire.codec import unpack_record
+from shimd.wire.messages import Done, Ended, Refusal, RootMount, Spawn
 from tests.shimd.configs import config, shell
 from tests.shimd.line import gone
 from tests.shimd.stage import Container, Stage, StartFailed

@@ -1,12 +1,15 @@
 """What a container writes, who reads it when, and what it reads itself."""
 
+import contextlib
 import os
 import select
 import struct
+import time
 
 import pytest
 
-from shimd.wire.messages import Attach, Done, Refusal
+from shimd.wire import channel
+from shimd.wire.messages import Attach, Attached, CloseStdin, Done, Refusal
 from tests.shimd.configs import config, shell
 from tests.shimd.line import chunks, gone, read_all, read_exactly, until
 from tests.shimd.stage import FROM_NOW, NO_STREAM, Container, Stage
@@ -135,6 +138,53 @@ def test_stdin_with_half_close(stage: Stage) -> None:
     assert container.ended().record.code == 0
 
 
+def test_stdin_outlives_who_feeds_it(stage: Stage) -> None:
+    """A client that vanishes closes nothing, and the next one goes on; the half-close is a message."""
+    container = stage.start(config("cat"), stdin=True)
+    [out] = container.attach(stdout=0)
+    for word in (b"first ", b"second "):
+        pen = container.attach_stdin(once=False)
+        os.write(pen, word)
+        container.forget(pen)
+        assert read_exactly(out, len(word)) == word
+    pen = container.attach_stdin(once=False)
+    os.write(pen, b"third")
+    assert isinstance(container.ask(CloseStdin), Done)
+    assert read_all(out) == b"third"
+    assert container.ended().record.code == 0
+
+
+def test_a_half_close_waits_for_what_is_under_way(stage: Stage) -> None:
+    container = stage.start(shell("sleep 0.3; cat"), stdin=True)
+    [out] = container.attach(stdout=0)
+    pen = container.attach_stdin(once=False)
+    os.set_blocking(pen, False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:  # its pipe, and then the client's, until both are full
+            sent += os.write(pen, PATTERN[sent : sent + 4096])
+            time.sleep(0.001)
+    assert sent > 65536
+    assert isinstance(container.ask(CloseStdin), Done)
+    assert read_all(out) == PATTERN[:sent]
+    assert container.ended().record.code == 0
+
+
+def test_a_half_close_without_anybody(stage: Stage) -> None:
+    container = stage.start(shell("cat; sleep 60"), stdin=True)
+    assert isinstance(container.ask(CloseStdin), Done)
+    read, write = os.pipe()
+    late = container.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM, False), [read])
+    channel.close_all((read, write))
+    for answer in (container.ask(CloseStdin), late):
+        assert isinstance(answer, Refusal)
+        assert "closed" in str(answer.trouble)
+    other = stage.start(config("sleep", "60"))
+    answer = other.ask(CloseStdin)
+    assert isinstance(answer, Refusal)
+    assert "it has none (run it with -i)" in str(answer.trouble)
+
+
 def test_much_stdin_to_a_slow_program(stage: Stage) -> None:
     container = stage.start(shell("sleep 0.2; cat"), stdin=True)
     [out] = container.attach(stdout=0)
@@ -159,7 +209,7 @@ def test_without_stdin_it_reads_nothing(stage: Stage) -> None:
     container = stage.run(config("cat"))
     assert container.log("stdout") == b""
     other = stage.start(config("sleep", "60"))
-    answer = other.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM), [other.end.fileno()])
+    answer = other.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM, True), [other.end.fileno()])
     assert isinstance(answer, Refusal)
     assert "it has no stdin" in str(answer.trouble)
 
@@ -168,10 +218,10 @@ def test_stdin_has_one_writer(stage: Stage) -> None:
     container = stage.start(config("cat"), stdin=True)
     pen = container.attach_stdin()
     read, write = os.pipe()
-    answer = container.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM), [read])
+    answer = container.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM, True), [read])
     os.close(read)
     assert isinstance(answer, Refusal)
-    assert "taken or closed" in str(answer.trouble)
+    assert "its stdin is taken" in str(answer.trouble)
     with pytest.raises(BrokenPipeError):  # the refused end was closed, not kept
         os.write(write, b"x")
     os.close(write)
@@ -195,7 +245,7 @@ def test_a_program_that_closes_its_stdin(stage: Stage) -> None:
 def test_attach_with_the_wrong_number_of_fds(stage: Stage, count: int) -> None:
     container = stage.start(config("sleep", "60"))
     fds = [os.open("/dev/null", os.O_WRONLY) for _ in range(count)]
-    answer = container.ask(lambda seq: Attach(seq, False, 0, 0), fds)
+    answer = container.ask(lambda seq: Attach(seq, False, 0, 0, False), fds)
     for fd in fds:
         os.close(fd)
     assert isinstance(answer, Refusal)
@@ -222,7 +272,25 @@ def test_a_pipe_that_a_stranger_holds_delays_the_end_but_not_for_ever(stage: Sta
 def test_attach_answers(stage: Stage) -> None:
     container = stage.start(config("sleep", "60"))
     read, write = os.pipe()
-    answer = container.ask(lambda seq: Attach(seq, False, NO_STREAM, 0), [write])
+    answer = container.ask(lambda seq: Attach(seq, False, NO_STREAM, 0, False), [write])
     os.close(write)
     os.close(read)
-    assert isinstance(answer, Done)
+    assert isinstance(answer, Attached)
+
+
+def test_a_dead_clients_words_come_before_the_next_ones(stage: Stage) -> None:
+    """It left its pipe full; who comes next need not wait until the container has read that."""
+    container = stage.start(shell("sleep 0.3; cat"), stdin=True)
+    [out] = container.attach(stdout=0)
+    first = container.attach_stdin(once=False)
+    os.set_blocking(first, False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sent += os.write(first, PATTERN[sent : sent + 4096])
+            time.sleep(0.001)
+    container.forget(first)
+    second = container.attach_stdin(once=False)
+    os.write(second, b"second")
+    assert isinstance(container.ask(CloseStdin), Done)
+    assert read_all(out) == PATTERN[:sent] + b"second"

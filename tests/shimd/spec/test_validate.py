@@ -118,7 +118,7 @@ BROKEN: list[tuple[str, Any, str]] = [
     ("hooks", {"prestart": [{"path": "/x"}, {"path": "/x", "timeout": 0}]}, "$.hooks.prestart[1].timeout"),
     ("annotations", {"": "x"}, '$.annotations[""]'),
     ("linux/resources/devices/0/type", "d", ""),
-    ("linux/resources/devices/0/access", "rwx", ""),
+    ("linux/resources/devices/0/access", "xyz", ""),
     ("linux/resources/devices/0/major", -2, ""),
     ("linux/resources/devices/0/minor", 1 << 32, ""),
     ("linux/resources/memory", {"limit": -2}, "$.linux.resources.memory.limit"),
@@ -181,6 +181,12 @@ def test_a_broken_seccomp_rule_names_the_place(change: dict[str, Any], path: str
     rule = {"names": ["chmod"], "action": "SCMP_ACT_ALLOW", **change}
     error = refusal(put(usual(), "linux/seccomp", {**SECCOMP, "syscalls": [rule]}))
     assert error.path == f"$.linux.seccomp.syscalls[0].{path}"
+
+
+def test_write_cannot_be_asked_about() -> None:
+    rule = {"names": ["read", "write"], "action": "SCMP_ACT_NOTIFY"}
+    error = refusal(put(usual(), "linux/seccomp", {**SECCOMP, "listenerPath": "/x", "syscalls": [rule]}))
+    assert error.problem == "SCMP_ACT_NOTIFY cannot be used for the write syscall"
 
 
 NEEDS_NAMESPACE: list[tuple[str, str, str]] = [
@@ -268,6 +274,7 @@ def test_the_rules_are_told_and_what_is_no_reason_to_fail_is_a_notice() -> None:
     put(document, "mounts/1/destination", "dev")
     put(document, "linux/namespaces/0", {"type": "user", "path": "/proc/1/ns/user"})
     put(document, "linux/uidMappings", [IDS])
+    put(document, "linux/resources/devices/0/access", "rwa")
     notices: list[Finding] = []
     config = load(document, notices.append)
     assert [notice.path for notice in notices] == [
@@ -278,6 +285,7 @@ def test_the_rules_are_told_and_what_is_no_reason_to_fail_is_a_notice() -> None:
         "$.process.capabilities.ambient",
         "$.linux.uidMappings",
         "$.mounts[1].destination",
+        "$.linux.resources.devices[0].access",
     ]
     assert not any(notice.fatal for notice in notices)
     assert config.mounts[1].destination == "/dev"

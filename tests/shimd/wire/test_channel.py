@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from shimd.wire import channel
-from shimd.wire.messages import MAX_PACKET, Exec, Forget, Go, Hello, WireError
+from shimd.wire.codec import WireError
+from shimd.wire.messages import MAX_PACKET, Exec, Forget, Go, Hello
 
 
 @pytest.fixture

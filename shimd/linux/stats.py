@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from shimd.linux import cgroups
+from shimd.linux import cgroups, notices
 from shimd.linux.cgroups import Hierarchy
 
 _NO_LIMIT = 1 << 62  # v1 writes a number of about 2^63 where there is no limit
@@ -23,6 +23,10 @@ class Usage(NamedTuple):
     cpu_ns: int
     memory_peak: int
     oom_kills: int
+    oom_cgroup: str
+    """Whose limit it was that killed (notices.oom_origin); "" if there was no kill."""
+    throttled_ns: int
+    """For how long the CPU quota was used up."""
 
 
 class CpuStats(NamedTuple):
@@ -144,16 +148,19 @@ def usage(trees: list[Hierarchy], cgroup: str) -> Usage:
     """Read before the cgroups are removed: afterwards nobody knows."""
     files = _Files(trees, cgroup)
     if files.version == 2:
-        return Usage(
-            _scaled(files.number("cpu", "cpu.stat", "usage_usec"), 1000),
-            files.number("memory", "memory.peak"),
-            files.number("memory", "memory.events", "oom_kill"),
-        )
-    return Usage(
-        files.number("cpuacct", "cpuacct.usage"),
-        files.number("memory", "memory.max_usage_in_bytes"),
-        files.number("memory", "memory.oom_control", "oom_kill"),
-    )
+        cpu = files.pairs("cpu", "cpu.stat")
+        cpu_ns, throttled_ns = (_scaled(cpu.get(key, -1), 1000) for key in ("usage_usec", "throttled_usec"))
+        peak, kills = files.number("memory", "memory.peak"), files.number("memory", "memory.events", "oom_kill")
+    else:
+        cpu_ns = files.number("cpuacct", "cpuacct.usage")
+        throttled_ns = files.number("cpu", "cpu.stat", "throttled_time")
+        peak = files.number("memory", "memory.max_usage_in_bytes")
+        kills = files.number("memory", "memory.oom_control", "oom_kill")
+    return Usage(cpu_ns, peak, kills, _origin(trees, cgroup) if kills > 0 else "", throttled_ns)
+
+
+def _origin(trees: Sequence[Hierarchy], cgroup: str) -> str:
+    return next((notices.oom_origin(tree, cgroup) for tree in trees if "memory" in tree.controllers), "")
 
 
 def stats(trees: Sequence[Hierarchy], cgroup: str) -> Stats:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shimd.container.stats import (
+from shimd.linux import notices
+from shimd.linux.cgroups import Hierarchy
+from shimd.linux.sample import Sample, Sampler
+from shimd.linux.stats import (
     BlockEntry,
     CpuStats,
     Events,
@@ -19,8 +22,6 @@ from shimd.container.stats import (
     stats,
     usage,
 )
-from shimd.linux import cgroups
-from shimd.linux.cgroups import Hierarchy
 from tests.shimd.configs import config, shell
 from tests.shimd.line import until
 from tests.shimd.stage import Stage
@@ -33,7 +34,8 @@ V2 = {
     "memory.swap.current": "0\n",
     "memory.swap.max": "1024\n",
     "memory.swap.events": "high 0\nmax 3\nfail 0\n",
-    "memory.stat": "anon 100\nfile 200\nkernel 300\nsock 400\n",
+    "memory.stat": "anon 100\nfile 200\ninactive_file 150\nkernel 300\nsock 400\n",
+    "memory.events.local": "low 0\noom 0\n",
     "memory.events": "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n",
     "pids.current": "3\n",
     "pids.max": "max\n",
@@ -54,7 +56,7 @@ V1 = {
     "memory/memory.limit_in_bytes": "9223372036854771712\n",
     "memory/memory.failcnt": "3\n",
     "memory/memory.memsw.limit_in_bytes": "1024\n",
-    "memory/memory.stat": "cache 200\nrss 100\n",
+    "memory/memory.stat": "cache 200\nrss 100\ninactive_file 1\ntotal_inactive_file 120\n",
     "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n",
     "pids/pids.current": "3\n",
     "pids/pids.max": "17\n",
@@ -103,7 +105,7 @@ def test_v2(v2: list[Hierarchy]) -> None:
     assert [entry.amount for entry in found.block.operations] == [3, 4, 6]
     assert found.hugepages == {"2MB": HugepageStats(11, -1, 2)}
     assert events(v2, "/box") == Events(1, 2, 3, 4, 5, 6, 9)
-    assert usage(v2, "/box") == Usage(50_000, 8192, 5)
+    assert usage(v2, "/box") == Usage(50_000, 8192, 5, "/", 7_000)
 
 
 def test_v1(v1: list[Hierarchy]) -> None:
@@ -119,7 +121,7 @@ def test_v1(v1: list[Hierarchy]) -> None:
     assert found.block.operations == (BlockEntry(8, 0, "read", 4),)
     assert found.hugepages == {"2MB": HugepageStats(10, 12, 2)}
     assert events(v1, "/box") == Events(-1, -1, 3, -1, 5, -1, 9)
-    assert usage(v1, "/box") == Usage(50, 8192, 5)
+    assert usage(v1, "/box") == Usage(50, 8192, 5, "/", 7)
 
 
 def test_a_cgroup_that_is_gone_tells_nothing(v1: list[Hierarchy], v2: list[Hierarchy]) -> None:
@@ -129,7 +131,14 @@ def test_a_cgroup_that_is_gone_tells_nothing(v1: list[Hierarchy], v2: list[Hiera
         assert set(found.memory.memory) == {-1}
         assert (found.pids, found.hugepages) == (PidsStats(-1, -1), {})
         assert set(events(trees, "/other")) == {-1}
-        assert usage(trees, "/other") == Usage(-1, -1, -1)
+        assert usage(trees, "/other") == Usage(-1, -1, -1, "", -1)
+
+
+def test_a_sample_agrees(v1: list[Hierarchy], v2: list[Hierarchy]) -> None:
+    assert Sampler(v2).sample("/box") == Sample(50_000, 7_000, 4096, 150, 3, 8, 2)
+    assert Sampler(v1).sample("/box") == Sample(50, 7, 4096, 120, 3, 1, 2)
+    for trees in (v1, v2, []):
+        assert set(Sampler(trees).sample("/other")) == {-1}
 
 
 @pytest.mark.root
@@ -152,18 +161,19 @@ def test_of_a_container(stage: Stage) -> None:
 def test_the_kernel_tells_when_memory_runs_out(stage: Stage) -> None:
     box = stage.start(config("sleep", "60", linux={"resources": {"memory": {"limit": 16 << 20, "swap": 16 << 20}}}))
     [tree] = [tree for tree in stage.hierarchies if "memory" in tree.controllers]
-    fd, wanted = cgroups.oom_notice(tree, tree.mount + box.cgroup)
+    notice = notices.of_memory(tree, tree.mount + box.cgroup)
     try:
-        if tree.version == 2:
-            os.read(fd, 4096)
         poll = select.poll()
-        poll.register(fd, wanted)
+        poll.register(notice.fd, notice.events)
         assert poll.poll(0) == []
         box.run_inside("tail", "/dev/zero")
         assert poll.poll(10_000)
         assert until(lambda: events(stage.hierarchies, box.cgroup).oom_kills == 1)
+        assert notices.oom_origin(tree, box.cgroup) == box.cgroup
+        notices.rearm(notice)
+        assert poll.poll(0) == []
     finally:
-        os.close(fd)
+        os.close(notice.fd)
 
 
 @pytest.mark.root

@@ -1,0 +1,19 @@
+"""images: what an image is, and how a whole one comes and goes.
+
+Nouns: a *manifest* is one image (a config, layers), an *index* several, mostly one a platform; an *Image* is the
+result of choosing: the documents and descriptors of one platform, with every blob in the store; a *layout* (OCI)
+and an *archive* (docker) are images as files.
+
+    decoding     bounded JSON to values, errors in our words
+    documents    manifests and indexes; what is ambiguous is refused
+    config       the image config
+    conversion   image config -> what a container of it runs with
+    selection    which of an index's manifests a machine takes
+    blobs        what is asked of a content store
+    progress     how far each blob is, as values on a channel
+    fetching     one fetch a digest, however many wait for it
+    image, pull, push   a whole image between a registry and the store
+    layout, archive     a whole image between files and the store
+
+Who enters: the engine. Deliberately absent: layers are never opened here, and labels and annotations decide nothing.
+"""
