@@ -16,7 +16,7 @@ from asyncrt.engine import attach, ending, execute, pause, remove, statistics, s
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.start import Streams, start
-from asyncrt.errors import AsyncrtError, BadRequest, Unavailable
+from asyncrt.errors import AsyncrtError, BadRequest, Conflict, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.options import Options
@@ -294,7 +294,10 @@ async def each(
 
 async def logs(engine: Engine, request: p.Logs, item: Send) -> None:
     """The files themselves, read-only: what is read from them costs the supervisor nothing."""
-    directory = engine.directories.of(engine.table.find(request.ref, "read logs of").id)
+    container = engine.table.find(request.ref, "read logs of")
+    if container.options.log_format == "none":
+        raise Conflict("read logs of", container.name, "it keeps none (its log format is none)")
+    directory = engine.directories.of(container.id)
     names: list[str] = []
     fds: list[int] = []
     try:

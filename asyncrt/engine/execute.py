@@ -29,23 +29,7 @@ async def execute(engine: Engine, container: Container, options: ExecOptions, fd
     task = task_of(engine, container, "exec in")
     if container.state == "paused":
         raise Conflict("exec in", container.name, "it is paused", "asyncrt unpause lets it go on")
-    recipe = await recipe_for(engine, container.options)
-    base = recipe.config.process
-    assert base is not None
-    base = base._replace(env=(*base.env, *own_env(container)))
-
-    def read() -> Process:
-        # The container's own root as it is now: its passwd may have changed since it started.
-        root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            return exec_process(options, base, root, container.options.env)
-        finally:
-            os.close(root)
-
-    try:
-        process = await trio.to_thread.run_sync(read)
-    except OSError as error:
-        raise Conflict("exec in", container.name, "it ended") from error
+    process = await _process(container, options, await _base(engine, container))
     execution = await task.exec(secrets.token_hex(32), encode(process), fds)
     try:
         with trio.fail_after(START_SECONDS):
@@ -56,6 +40,35 @@ async def execute(engine: Engine, container: Container, options: ExecOptions, fd
     engine.note("exec_start", container, exec=execution.id, pid=pid, command=" ".join(options.args)[:200])
     engine.nursery.start_soon(_note_end, engine, container, execution)
     return execution
+
+
+async def _base(engine: Engine, container: Container) -> Process:
+    """The container's own process; worked out once, since a policy takes longer than the rest of an exec."""
+    base = engine.bases.get(container.id)
+    if base is None:
+        recipe = await recipe_for(engine, container.options)
+        base = recipe.config.process
+        assert base is not None
+        base = engine.bases[container.id] = base._replace(env=(*base.env, *own_env(container)))
+    return base
+
+
+async def _process(container: Container, options: ExecOptions, base: Process) -> Process:
+    if not options.user:
+        return exec_process(options, base, "", container.options.env)
+
+    def read() -> Process:
+        # The container's own root as it is now: its passwd may have changed since it started.
+        root = os.open(f"/proc/{container.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return exec_process(options, base, root, container.options.env)
+        finally:
+            os.close(root)
+
+    try:
+        return await trio.to_thread.run_sync(read)
+    except OSError as error:
+        raise Conflict("exec in", container.name, "it ended") from error
 
 
 async def _note_end(engine: Engine, container: Container, execution: ExecTask) -> None:

@@ -6,17 +6,18 @@ import os
 import select
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from shimd.command import hooking, phases
+from shimd.command import hooking, phases, plain
 from shimd.command.flags import number, text
 from shimd.command.journal import Journal
 from shimd.command.record import Record
-from shimd.command.shelf import CONFIG, Shelf
+from shimd.command.shelf import CONFIG, PLAIN, Shelf
 from shimd.container import bundle, hooks, launch
 from shimd.container import cgroups as container_cgroups
 from shimd.container.launch import Born
 from shimd.container.making import Anchors, Making
+from shimd.container.plan import Plan
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import cgroups, processes
 from shimd.linux.proc import state_and_start
@@ -63,7 +64,7 @@ class Birth:
 
     def deliver(self, console: int) -> Newborn:
         """Everything up to the wait, or everything undone and RuntimeTrouble."""
-        record = self._record()
+        record = record_of(self.shelf.id, self.place, self.config, self.document, self.plan)
         self.shelf.claim()
         try:
             making = self._making(record, console)
@@ -94,28 +95,6 @@ class Birth:
         self.shelf.remove()
         if record.pid:
             hooking.run_poststop(record, record.state("stopped"), self.journal)
-
-    def _record(self) -> Record:
-        config = self.config
-        return Record(
-            id=self.shelf.id,
-            oci_version=OCI_VERSION,
-            pid=0,
-            ready=False,
-            start=0,
-            bundle=self.place,
-            rootfs=config.root.path,
-            created_ns=time.time_ns(),
-            owner=os.geteuid(),
-            annotations=dict(config.annotations),
-            cgroup=container_cgroups.place(config.linux.cgroups_path, self.shelf.id),
-            hierarchies=[tuple(hierarchy) for hierarchy in self.plan.hierarchies],
-            kinds=self.plan.kinds,
-            child_kinds=self.plan.child_kinds,
-            own_pids=self.plan.own_pids,
-            shared=False,
-            hooks=hooking.later(self.document),
-        )
 
     def _making(self, record: Record, console: int) -> Making:
         anchors = Anchors(record.rootfs, record.rootfs, "")
@@ -155,6 +134,8 @@ class Birth:
             self._await_ready(record, born)
             record.ready = True
             self.shelf.write(record)
+            if words := plain.words(record):
+                self.shelf.put(PLAIN, words)
             if self.pid_file:
                 write_pid_file(self.pid_file, born.pid)
             return born
@@ -186,6 +167,29 @@ class Birth:
             if isinstance(message, Ready):
                 phases.tell(self.journal, f"{record.id}: init waits for start", phases.SET_UP_ENDED)
                 return
+
+
+def record_of(id: str, place: str, config: Config, document: Mapping[str, Any], plan: Plan) -> Record:
+    """What is to be written about a container of the bundle at `place`, which has no process yet."""
+    return Record(
+        id=id,
+        oci_version=OCI_VERSION,
+        pid=0,
+        ready=False,
+        start=0,
+        bundle=place,
+        rootfs=config.root.path,
+        created_ns=time.time_ns(),
+        owner=os.geteuid(),
+        annotations=dict(config.annotations),
+        cgroup=container_cgroups.place(config.linux.cgroups_path, id),
+        hierarchies=[tuple(hierarchy) for hierarchy in plan.hierarchies],
+        kinds=plan.kinds,
+        child_kinds=plan.child_kinds,
+        own_pids=plan.own_pids,
+        shared=False,
+        hooks=hooking.later(document),
+    )
 
 
 def inherited_fds(asked: int) -> tuple[tuple[int, ...], list[str]]:

@@ -11,6 +11,7 @@ from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import proc
 
 LONGEST = 4096
+HANDED = "ASYNCRT_OCI_OUTCOME"  # the front knocked, and left this fd of the fifo `outcome` for us to read
 
 
 class HookFailed(RuntimeTrouble):
@@ -32,6 +33,19 @@ def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
         raise failure(record, words)
     if record.hooks.get("poststart"):
         _after(record, journal)
+
+
+def handed() -> int:
+    """The fd that the front left; -1 if there is none. Asked once: nobody else may take it for his."""
+    word = os.environ.pop(HANDED, "")
+    return int(word) if word.isdigit() else -1
+
+
+def hear(record: Record, outcome: int) -> None:
+    """What init says of a start that the front began. RuntimeTrouble with it."""
+    words = _answer(outcome)
+    if words:
+        raise failure(record, words)
 
 
 def failure(record: Record, words: bytes) -> RuntimeTrouble:

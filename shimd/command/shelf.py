@@ -1,6 +1,7 @@
 """ROOT/ID: a container's directory, its lock, and the files in it.
 
     state.json   the Record, replaced as a whole
+    plain        what the front needs to know of a container that has nothing unusual (plain.py)
     config.json  the config as create found it, for exec
     start        fifo: a byte in it runs the program
     outcome      fifo: its end says that it runs, words say why not
@@ -22,7 +23,8 @@ STATE = "state.json"
 CONFIG = "config.json"
 START = "start"
 OUTCOME = "outcome"
-FILES = (STATE, STATE + ".new", CONFIG, START, OUTCOME)
+PLAIN = "plain"
+FILES = (STATE, STATE + ".new", CONFIG, START, OUTCOME, PLAIN)
 
 
 def default_root() -> str:

@@ -191,7 +191,7 @@ class Exec(NamedTuple):
         for candidate in self.candidates(self.environment(making)):
             if executables.is_own(candidate):
                 cause = "it leads to the runtime itself"
-                raise RuntimeTrouble(_refusal(self.args[0], errno.EACCES, cause, NOT_EXECUTABLE))
+                raise RuntimeTrouble(refusal(self.args[0], errno.EACCES, cause, NOT_EXECUTABLE))
 
     def run(self, making: Making) -> None:
         """execve(2), and no other system call until it failed."""
@@ -203,14 +203,13 @@ class Exec(NamedTuple):
                 os.execve(candidate, self.args, environment)
             except (FileNotFoundError, NotADirectoryError):
                 if os.path.exists(candidate):  # it is there: its interpreter or loader is not
-                    raise RuntimeTrouble(_refusal(program, 2, "its interpreter is missing", NOT_FOUND)) from None
+                    raise RuntimeTrouble(half_there(program)) from None
             except OSError as error:
                 refused = refused or error
         if refused is not None:
             number = refused.errno or 0
-            raise RuntimeTrouble(_refusal(program, number, os.strerror(number).lower(), NOT_EXECUTABLE))
-        where = "" if "/" in program else "is it on the container's PATH?"
-        raise RuntimeTrouble(Trouble("run", program, "no such file or directory", where, 2, NOT_FOUND))
+            raise RuntimeTrouble(refusal(program, number, os.strerror(number).lower(), NOT_EXECUTABLE))
+        raise RuntimeTrouble(not_found(program))
 
 
 def candidates(program: str, environment: Mapping[str, str]) -> list[str]:
@@ -220,8 +219,20 @@ def candidates(program: str, environment: Mapping[str, str]) -> list[str]:
     return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
 
 
-def _refusal(program: str, number: int, cause: str, code: int) -> Trouble:
+def refusal(program: str, number: int, cause: str, code: int) -> Trouble:
+    """A program that cannot be executed."""
     return Trouble("run", program, cause, errno=number, code=code)
+
+
+def half_there(program: str) -> Trouble:
+    """The file is there; what it names as its interpreter or loader is not."""
+    return refusal(program, errno.ENOENT, "its interpreter is missing", NOT_FOUND)
+
+
+def not_found(program: str) -> Trouble:
+    """It is nowhere."""
+    where = "" if "/" in program else "is it on the container's PATH?"
+    return Trouble("run", program, "no such file or directory", where, errno.ENOENT, NOT_FOUND)
 
 
 def early_steps(process: Process) -> list[Operation]:
