@@ -33,6 +33,10 @@ IDLE_SECONDS = 1.0  # of quiet before the housekeeping, whose fsyncs would delay
 # Bytes of the WAL that ask for housekeeping: when it is quiet, and in any case.
 SOON, AT_ONCE = 1 << 20, 32 << 20
 
+# How long changes that nobody waits for gather: a transaction costs a change of threads and half a millisecond of the
+# interpreter, which an exec or a start that runs meanwhile would pay.
+GATHER_SECONDS = 0.003
+
 Announce = Callable[[Sequence[Event]], None]
 _log = structlog.get_logger("asyncrt.metadata")
 
@@ -67,6 +71,7 @@ class Writer:
         self._waiting: list[_Request] = []
         self._ready = trio.Event()  # of the requests that wait; one for all of a batch
         self._wake = trio.Event()
+        self._urgent = trio.Event()  # somebody waits for one of them, or it is the end
         self._closing = False
         self._wal_bytes = 0  # since the last housekeeping
         self._limiter = trio.CapacityLimiter(1)
@@ -99,6 +104,7 @@ class Writer:
         """Let run() end once all that is queued is written; a later change is refused (RuntimeError)."""
         self._closing = True
         self._wake.set()
+        self._urgent.set()
 
     def _queue(self, changes: Sequence[Change], waited: bool) -> _Request:
         if self._closing:
@@ -106,6 +112,8 @@ class Writer:
         request = _Request(_stamp(changes), self._ready, waited)
         self._waiting.append(request)
         self._wake.set()
+        if waited:
+            self._urgent.set()
         return request
 
     async def run(self) -> None:
@@ -115,6 +123,8 @@ class Writer:
                 quiet = IDLE_SECONDS if self._wal_bytes >= SOON else math.inf
                 with trio.move_on_after(quiet) as silence:
                     await self._wake.wait()
+                with trio.move_on_after(GATHER_SECONDS):
+                    await self._urgent.wait()
                 if self._waiting:
                     await self._write(self._take())
                 elif self._closing:
@@ -127,6 +137,7 @@ class Writer:
         self._ready = trio.Event()
         if not self._closing:
             self._wake = trio.Event()
+            self._urgent = trio.Event()
         return batch
 
     async def _write(self, batch: list[_Request]) -> None:
