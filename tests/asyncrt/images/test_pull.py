@@ -122,9 +122,9 @@ async def test_an_index_gives_the_machine_its_own(registry: Registry, tmp_path: 
         assert (found.target, found.descriptor.digest) == (nested, better.digest)
         with pytest.raises(NoSuchObject, match=r"no image for linux/s390x \(--platform: linux/amd64, linux/arm/v6\)"):
             await there.pull("multi", wanted="linux/s390x")
+        part = Shelf(tmp_path / "part")
+        part.add(await content(ours, target), target.media_type)
         with pytest.raises(NoSuchObject, match=r"one of its platforms is not here.*push the image of one platform"):
-            part = Shelf(tmp_path / "part")
-            part.add(await content(ours, target), target.media_type)
             await push(there.client, part, target, Reference(there.host, "x", "y"))
 
 
