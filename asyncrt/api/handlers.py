@@ -16,11 +16,13 @@ from asyncrt.engine import attach, ending, execute, pause, remove, statistics, s
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.start import Streams, start
-from asyncrt.errors import AsyncrtError, BadRequest, Unavailable
+from asyncrt.errors import AsyncrtError, BadRequest, Conflict, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.options import Options
 from asyncrt.supervisor.task import Wish
+from shimd.wire.channel import close_all
+from shimd.wire.messages import ExitRecord
 
 LIST_CHUNK = 256  # containers per frame
 WORKERS = 64  # deeds under way at once for one request; starts have their own, narrower limit
@@ -97,6 +99,9 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return None
         case p.Exec():
             return await exec_(engine, request, fds, item)
+        case p.WaitExec():
+            container = engine.table.find(request.ref, "wait for exec in")
+            return exit_of(await stop.task_of(engine, container, "wait for exec in").wait_exec(request.exec))
         case p.Events():
             async for event in engine.bus.follow(engine.writer, request.after, request.follow):
                 await item(event)
@@ -289,7 +294,10 @@ async def each(
 
 async def logs(engine: Engine, request: p.Logs, item: Send) -> None:
     """The files themselves, read-only: what is read from them costs the supervisor nothing."""
-    directory = engine.directories.of(engine.table.find(request.ref, "read logs of").id)
+    container = engine.table.find(request.ref, "read logs of")
+    if container.options.log_format == "none":
+        raise Conflict("read logs of", container.name, "it keeps none (its log format is none)")
+    directory = engine.directories.of(container.id)
     names: list[str] = []
     fds: list[int] = []
     try:
@@ -307,14 +315,20 @@ async def logs(engine: Engine, request: p.Logs, item: Send) -> None:
 
 async def exec_(engine: Engine, request: p.Exec, fds: list[int], item: Send) -> Exit:
     """Item once it runs, End with its exit record."""
-    if len(fds) != 3:
-        raise BadRequest("exec in", request.ref, f"3 fds are needed, {len(fds)} came", "stdin, stdout, stderr")
+    wanted, hint = (0, "its terminal's master comes back") if request.options.tty else (3, "stdin, stdout, stderr")
+    if len(fds) != wanted:
+        raise BadRequest("exec in", request.ref, f"{wanted} fds are needed, {len(fds)} came", hint)
     container = engine.table.find(request.ref, "exec in")
     execution = await execute.execute(engine, container, request.options, fds)
     for fd in fds:  # the process has them; as long as they were open here its reader would see no end
         os.close(fd)
     fds.clear()
-    await item({"exec": execution.id, "pid": await execution.started.wait()})
-    record = await execution.ended.wait()
-    engine.note("exec_die", container, exec=execution.id, code=record.code)
+    try:
+        await item({"exec": execution.id, "pid": await execution.started.wait()}, execution.master)
+    finally:
+        close_all(execution.master)
+    return exit_of(await execution.ended.wait())
+
+
+def exit_of(record: ExitRecord) -> Exit:
     return Exit(**{name: getattr(record, name) for name in Exit.__struct_fields__})

@@ -20,6 +20,7 @@ from asyncrt.model.options import Options
 from asyncrt.snapshots.sources import Source, parse
 from asyncrt.supervisor.zygote import PackedConfig, pack
 from shimd.spec.config import Config
+from shimd.wire.values import LogWish
 
 MOST_AT_ONCE = 10_000
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -43,6 +44,7 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
     def read() -> Recipe:
         source = parse(options.image)
         config = config_for(options, source, engine.root, engine.state)
+        log = LogWish(options.log_format, options.log_max_bytes, options.log_files)
         foreign = [
             (mount.source, "rbind" in mount.options)
             for mount in config.mounts
@@ -50,7 +52,7 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
         ]
         if engine.trees.foreign(source.path):
             foreign.append((source.path, False))
-        return Recipe(source, config, pack(config, options.stdin), tuple(foreign))
+        return Recipe(source, config, pack(config, options.stdin, log), tuple(foreign))
 
     return await trio.to_thread.run_sync(read)
 

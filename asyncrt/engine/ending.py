@@ -152,6 +152,7 @@ async def adopt(engine: Engine, id: str, line: Line) -> Standing:
         line.close()
         raise NoSuchObject("adopt", id[:12], f"the shim on its socket holds {standing.id[:12]}")
     engine.tasks[id] = task
+    task.adopt_execs(standing.execs)
     if standing.started_ns:
         asked_ns = container.timeline[0][1] if container.timeline else -1
         engine.record(running(container, standing, asked_ns), "adopt", pid=standing.pid)

@@ -17,11 +17,14 @@ from pathlib import Path
 
 from asyncrt.engine import capabilities, defaults, limits, seccomp, users, volumes
 from asyncrt.errors import BadRequest
-from asyncrt.model.options import ExecOptions, Options
+from asyncrt.model.options import LEAST_LOG, ExecOptions, Options
 from asyncrt.snapshots.sources import Source, hidden_paths
-from shimd.spec.config import OCI_VERSION, Capabilities, Config, Linux, Process, Root, User
+from shimd.spec.config import OCI_VERSION, Capabilities, Config, ConsoleSize, Linux, Process, Root, User
 
 _HOSTNAME = re.compile(r"[0-9A-Za-z_]([0-9A-Za-z_.-]{0,62}[0-9A-Za-z_])?")  # 64 bytes: sethostname(2)
+
+MOST_CHARACTERS = 65535  # struct winsize
+MOST_LOG_FILES = 1000
 
 
 def config_for(options: Options, source: Source, root: Path, state: Path) -> Config:
@@ -32,6 +35,7 @@ def config_for(options: Options, source: Source, root: Path, state: Path) -> Con
     """
     if options.hostname and not _HOSTNAME.fullmatch(options.hostname):
         raise BadRequest("read", "--hostname", f'"{options.hostname}" is no host name', "letters, digits, - and .")
+    _refuse_a_bad_log(options)
     return Config(
         OCI_VERSION,
         Root("rootfs", readonly=options.read_only),
@@ -54,10 +58,12 @@ def _process(options: Options, source: Source) -> Process:
     return Process(
         cwd=_workdir(options.workdir) or defaults.WORKDIR,
         args=_command((*options.entrypoint, *options.args)),
-        env=_environment((defaults.PATH, f"HOME={identity.home}"), options.env),
+        env=_environment((defaults.PATH, f"HOME={identity.home}", *_terms(options)), options.env),
         user=_user(identity),
         capabilities=capabilities.sets(held, identity.uid),
         no_new_privileges=options.no_new_privileges,
+        terminal=options.tty,
+        console_size=_console_size(options),
     )
 
 
@@ -78,12 +84,27 @@ def exec_process(options: ExecOptions, base: Process, root: int | str, asked_env
     return base._replace(
         cwd=_workdir(options.workdir) or base.cwd,
         args=_command(options.args),
-        env=_environment(env, options.env),
+        env=_environment(env, (*_terms(options), *options.env)),
         user=user,
         capabilities=caps,
-        terminal=False,
-        console_size=None,
+        terminal=options.tty,
+        console_size=_console_size(options),
     )
+
+
+def _terms(options: Options | ExecOptions) -> tuple[str, ...]:
+    """What docker says of a terminal that it knows nothing of."""
+    return ("TERM=xterm",) if options.tty else ()
+
+
+def _console_size(options: Options | ExecOptions) -> ConsoleSize | None:
+    """None: as the kernel has it, which is no size at all."""
+    if not options.rows and not options.columns:
+        return None
+    for name, value in (("--rows", options.rows), ("--columns", options.columns)):
+        if not 0 <= value <= MOST_CHARACTERS:
+            raise BadRequest("read", name, f"{value} is no size", f"0 to {MOST_CHARACTERS}")
+    return ConsoleSize(options.rows, options.columns)
 
 
 def _user(identity: users.Identity) -> User:
@@ -95,6 +116,18 @@ def _command(args: tuple[str, ...]) -> tuple[str, ...]:
         raise BadRequest("start", "", "no command given: the image names none", "write one behind the image")
     _refuse_nul("command", args)
     return args
+
+
+def _refuse_a_bad_log(options: Options) -> None:
+    if options.tty and options.log_format == "none":
+        hint = f"--log-opt max-size={LEAST_LOG} keeps little of it"
+        raise BadRequest("read", "--log-driver", "a terminal's output goes through a log", hint)
+    if options.log_max_bytes and options.log_max_bytes < LEAST_LOG:
+        raise BadRequest(
+            "read", "--log-opt max-size", f"{options.log_max_bytes} bytes are too few", f"{LEAST_LOG} or more"
+        )
+    if not 1 <= options.log_files <= MOST_LOG_FILES:
+        raise BadRequest("read", "--log-opt max-file", f"{options.log_files} is no count", f"1 to {MOST_LOG_FILES}")
 
 
 def _workdir(path: str) -> str:

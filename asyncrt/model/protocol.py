@@ -233,7 +233,7 @@ class WaitExec(Request, frozen=True):
 
 
 class Events(Request, frozen=True):
-    """Events after sequence number `after` (-1: only new ones).
+    """Events after sequence number `after` (-1: only new ones, 0: all that are kept).
 
     Conflict for a number whose followers are trimmed (the cause names the oldest there is) or that was never given.
     """

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -165,6 +166,7 @@ class Reach:
         self._link: Connection | None = None
         self._connecting = anyio.Lock()
         self._closed = False
+        self._others: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     async def connection(self) -> Connection:
         """One that was not lost yet. Unavailable where nobody listens and none could be started."""
@@ -174,13 +176,14 @@ class Reach:
             if self._closed:
                 raise Unavailable("ask", f"the supervisor at {self.places.socket}", "the runtime was closed")
             if self._link is None or self._link.lost is not None:
-                self._link = await self.another()
+                self._link = Connection(await _dial(self.places, self._start), self.places.socket)
             return self._link
 
     async def another(self) -> Connection:
-        """A connection of the caller's own, who closes it."""
-        link = await _dial(self.places, self._start)
-        return Connection(link, self.places.socket)
+        """A connection of the caller's own, who closes it; close() does it at the latest."""
+        link = Connection(await _dial(self.places, self._start), self.places.socket)
+        self._others.add(link)
+        return link
 
     async def call(self, request: AnyRequest, fds: Sequence[int] = ()) -> tuple[AsyncAnswer, Connection]:
         """Send a request; where a connection turns out dead before it was sent, on the next one."""
@@ -197,9 +200,11 @@ class Reach:
         return await answer.result()
 
     def close(self) -> None:
+        """Calls that wait end as Unavailable."""
         self._closed = True
-        if self._link is not None:
-            self._link.close()
+        for link in (self._link, *self._others):
+            if link is not None:
+                link.close()
 
 
 async def _dial(places: Places, start: bool) -> socket.socket:

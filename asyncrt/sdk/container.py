@@ -11,6 +11,7 @@ async with asyncrt.connect() as rt, rt.run("host:", ["cat"], stdin=True) as cont
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Literal
@@ -67,6 +68,7 @@ class Container:
         """How it ended, once wait() has told."""
         self._reach = reach
         self._outputs: dict[str, Output] = {}
+        self._made: weakref.WeakSet[Output | Log] = weakref.WeakSet()
         self._input: Input | None = None
 
     def __repr__(self) -> str:
@@ -99,7 +101,16 @@ class Container:
         Reading raises Conflict, naming the oldest byte there is, where a bounded log (log_max_bytes) dropped what is
         asked for.
         """
-        return Output(self._subscriber(stream), self._over(stream), offset, f"{stream} of {self.name}")
+        made = Output(self._subscriber(stream), self._over(stream), offset, f"{stream} of {self.name}")
+        self._made.add(made)
+        return made
+
+    def close(self) -> None:
+        """Let go of its streams, as the end of its block does; the container does not notice."""
+        for made in self._made:
+            made.close()
+        if self._input is not None:
+            self._input.let_go()
 
     def _output(self, stream: StreamName) -> Output:
         if stream not in self._outputs:
@@ -223,7 +234,9 @@ class Container:
         `since_ns` and `until_ns` are times in ns since 1970; `tail` counts lines from the end. `follow` goes on until
         it ended. Conflict if it keeps no log (log_format="none").
         """
-        return Log(self._reach, self.id, follow, since_ns, until_ns, tail)
+        made = Log(self._reach, self.id, follow, since_ns, until_ns, tail)
+        self._made.add(made)
+        return made
 
     # exec
 

@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator
 
+import anyio.lowlevel
+
 from asyncrt.errors import Unavailable
 from asyncrt.model.container import Container as Record
 from asyncrt.model.events import Event
@@ -42,13 +44,18 @@ class Log(AsyncIterator[Entry]):
         """The next arrival. Raises Conflict for a container without a log, NoSuchObject, Unavailable."""
         while not self._ready:
             if self._over:
-                await self.aclose()
+                self.close()
                 raise StopAsyncIteration
             await self._more()
         return self._ready.popleft()
 
     async def aclose(self) -> None:
-        """Safe to repeat."""
+        """Let go of it. Safe to repeat."""
+        self.close()
+        await anyio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """As aclose()."""
         self._over = True
         files, self._files = self._files, {}
         close_all(files.values())

@@ -144,6 +144,8 @@ class Group(AsyncIterator[Container]):
 
     async def _end(self) -> None:
         """Remove all that was made; bounded, whatever the scopes around say."""
+        for container in self.containers:
+            container.close()
         with anyio.CancelScope(shield=True), within(CLEAN_UP_SECONDS, "remove", f"{self.count} containers"):
             for part in self._parts:
                 await self._settle(part)

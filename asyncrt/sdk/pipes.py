@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 
 import anyio
 import anyio.lowlevel
@@ -26,12 +27,28 @@ class StdinClosed(Conflict, anyio.BrokenResourceError):
     """Nobody reads it any more. A Conflict of asyncrt's tree, and what anyio's streams raise."""
 
 
-class Source:
-    """The read end of a pipe, or a terminal's master. One job at a time reads."""
+class _End:
+    """An fd of ours."""
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
+
+    def close(self) -> None:
+        """Wakes who waits for it. Safe to repeat."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            anyio.notify_closing(fd)
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if (fd := self.__dict__.get("_fd", -1)) >= 0:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            os.close(fd)
+
+
+class Source(_End):
+    """The read end of a pipe, or a terminal's master. One job at a time reads."""
 
     async def receive(self, most: int = CHUNK) -> bytes:
         """At most so many bytes; b"" at the end. anyio.ClosedResourceError once it is closed."""
@@ -48,15 +65,8 @@ class Source:
                     raise
                 return b""
 
-    def close(self) -> None:
-        """Safe to repeat."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            anyio.notify_closing(fd)
-            os.close(fd)
 
-
-class Sink(ByteSendStream):
+class Sink(_End, ByteSendStream):
     """The write end of a pipe, or a terminal's master. `name` is what an error calls it.
 
     aclose() is the half-close: who reads the other end reads its end. Of a terminal it sends ^D, which is the end of
@@ -64,8 +74,7 @@ class Sink(ByteSendStream):
     """
 
     def __init__(self, fd: int, name: str, terminal: bool = False) -> None:
-        os.set_blocking(fd, False)
-        self._fd = fd
+        super().__init__(fd)
         self._name = name
         self._terminal = terminal
 
@@ -95,10 +104,3 @@ class Sink(ByteSendStream):
                     pass  # that end has come by itself
         self.close()
         await anyio.lowlevel.checkpoint()
-
-    def close(self) -> None:
-        """Without a word. Safe to repeat."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            anyio.notify_closing(fd)
-            os.close(fd)

@@ -195,11 +195,15 @@ class Output(ByteStream):
 
     async def aclose(self) -> None:
         """Take no further interest. The container does not notice."""
+        self.close()
+        await anyio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """As aclose()."""
         self._ended = True
         if self._now is not None:
             self._now.source.close()
             self._now = None
-        await anyio.lowlevel.checkpoint()
 
 
 class Input(ByteSendStream):

@@ -44,6 +44,7 @@ from shimd.wire.messages import (
     Update,
 )
 
+EXECS_REMEMBERED = 256  # a container; as many as its shim tells again
 _log = structlog.get_logger("asyncrt.supervisor.task")
 
 
@@ -61,10 +62,11 @@ class Wish(NamedTuple):
 
 
 class ExecTask:
-    """One exec of a container."""
+    """One exec of a container. `master` is its terminal's, until somebody takes it."""
 
     def __init__(self, id: str) -> None:
         self.id = id
+        self.master: list[int] = []
         self.started: Promise[int] = Promise()
         self.ended: Promise[ExitRecord] = Promise()
 
@@ -98,6 +100,8 @@ class Task:
         self.gone = trio.Event()
         """The line has ended, and with it the shim, unless another line was made."""
         self.execs: dict[str, ExecTask] = {}
+        self.exec_records: dict[str, ExitRecord] = {}
+        """How the last execs ended."""
         self._replies: dict[int, Promise[Attached | None]] = {}
         self._seq = itertools.count(1)
 
@@ -106,8 +110,8 @@ class Task:
         try:
             while (received := await self.line.receive()) is not None:
                 message, fds = received
+                self._heard(message, fds)
                 close_all(fds)
-                self._heard(message)
             if not self.ended.done and not self.failed:
                 await self.keeper.task_lost(self)
         except WireError as error:
@@ -116,7 +120,8 @@ class Task:
             self.line.close()
             self._abandon()
 
-    def _heard(self, message: Message) -> None:
+    def _heard(self, message: Message, fds: list[int]) -> None:
+        """What is taken out of `fds` is not closed."""
         match message:
             case Started():
                 self.keeper.task_started(self, message)
@@ -144,15 +149,22 @@ class Task:
             # An exec that is not known: a predecessor's, or one whose client left before it had begun.
             case ExecStarted():
                 if (execution := self.execs.get(message.exec)) is not None:
+                    execution.master, fds[:] = fds[:], []
                     execution.started.set(message.pid)
             case ExecFailed():
                 if (execution := self.execs.pop(message.exec, None)) is not None:
                     execution.started.fail(start_failed(message.trouble, []))
             case ExecEnded():
-                if (execution := self.execs.pop(message.exec, None)) is not None:
-                    execution.ended.set(message.record)
+                self._exec_ended(message.exec, message.record)
             case _:
                 _log.warning("unexpected message", container=self.id, message=type(message).__name__)
+
+    def _exec_ended(self, id: str, record: ExitRecord) -> None:
+        self.exec_records[id] = record
+        if len(self.exec_records) > EXECS_REMEMBERED:
+            del self.exec_records[next(iter(self.exec_records))]
+        if (execution := self.execs.pop(id, None)) is not None:
+            execution.ended.set(record)
 
     def _abandon(self) -> None:
         """Nobody will answer any more."""
@@ -221,6 +233,21 @@ class Task:
         """Change limits (the spec's resources object). Conflict: the kernel refused one, and all are as before."""
         seq = next(self._seq)
         await self._ask(Update(seq, resources), seq)
+
+    async def wait_exec(self, id: str) -> ExitRecord:
+        """How an exec ended, once it has. Conflict if nobody remembers it, LineEnded if the container ended."""
+        if (record := self.exec_records.get(id)) is not None:
+            return record
+        if (execution := self.execs.get(id)) is None:
+            raise Conflict(
+                "wait for exec", id[:12], "nobody remembers it", f"the last {EXECS_REMEMBERED} are remembered"
+            )
+        return await execution.ended.wait()
+
+    def adopt_execs(self, ids: Sequence[str]) -> None:
+        """Those that live: a predecessor began them."""
+        for id in ids:
+            self.execs.setdefault(id, ExecTask(id))
 
     async def query(self) -> Standing:
         """What the shim holds; Conflict if the line ends first."""

@@ -31,6 +31,7 @@ from shimd.spec.config import Config
 from shimd.spec.decode import encode
 from shimd.wire.channel import close_all
 from shimd.wire.messages import VERSION, Forget, Hello, Spawn, Template, TemplateReady, TemplateRefused
+from shimd.wire.values import LogWish
 
 MOST_TEMPLATES = 256
 HELLO_SECONDS = 10.0
@@ -49,9 +50,9 @@ class PackedConfig(NamedTuple):
     document: bytes
 
 
-def pack(config: Config, stdin: bool) -> PackedConfig:
+def pack(config: Config, stdin: bool, log: LogWish) -> PackedConfig:
     """`stdin`: does the container keep a stdin to attach to?"""
-    document: bytes = msgpack.packb({"config": encode(config), "stdin": stdin})
+    document: bytes = msgpack.packb({"config": encode(config), "stdin": stdin, "log": log})
     return PackedConfig(hashlib.sha256(document).hexdigest()[:16], document)
 
 

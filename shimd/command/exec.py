@@ -15,7 +15,7 @@ from shimd.command.journal import Journal
 from shimd.command.record import Record
 from shimd.command.shelf import CONFIG, Shelf
 from shimd.command.terminal import Terminal, own_size
-from shimd.container import bundle, entering, lifecycle, waiting
+from shimd.container import bundle, entering, home, lifecycle, waiting
 from shimd.container.console import TakeConsole
 from shimd.container.launch import Born
 from shimd.container.making import Anchors, Making, Operation
@@ -38,8 +38,8 @@ def main(context: Context) -> int:
     _check(shelf, record, bool(context.values["ignore-paused"]))
     document = _read(f"{shelf.path}/{CONFIG}")
     try:
-        process = load_process(_process(context, document["process"]))
-        config = load(document)
+        process = load_process(_process(context, document.get("process") or {"cwd": "/"}))
+        config = bundle.with_process(load(document))
     except SpecError as error:
         raise RuntimeTrouble(Trouble("read", "process", str(error))) from None
     if not process.args:
@@ -202,6 +202,8 @@ class Execution:
             # Now and not once we have the master: the program may ask before that.
             size = process.console_size or (None if self.values["detach"] else own_size())
             added.append(TakeConsole(process.user.uid, size, bound=False))
+        if home.wanted(process.env):
+            added.append(home.FindHome(process.user.uid))
         find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
         return (*added, *waiting.without_shim(list(steps), keyring=True), find, waiting.KeepFds())
 

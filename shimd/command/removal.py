@@ -35,6 +35,18 @@ def kill(record: Record) -> None:
         members.signal_all(record, SIGKILL)
 
 
+def await_end(record: Record) -> bool:
+    """Wait, for a time, until init is dead by itself; is it?"""
+    pidfd = open_init(record)
+    if pidfd < 0:
+        return True
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    ended = bool(poll.poll(DEATH_SECONDS * 1000))
+    os.close(pidfd)
+    return ended
+
+
 def open_init(record: Record) -> int:
     """A pidfd of init, proven to be that; -1 if it ended."""
     try:

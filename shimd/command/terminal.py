@@ -105,7 +105,7 @@ class Terminal:
         """Our window has another size now."""
         size = own_size()
         if size is not None:
-            resize(self.master, size)
+            resize(self.master, size.height, size.width)
 
     def restore(self) -> None:
         """Our own terminal as it was."""

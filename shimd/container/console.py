@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import termios
-from _socket import AF_UNIX, SOCK_STREAM, socket
+from _socket import AF_UNIX, CMSG_SPACE, MSG_CMSG_CLOEXEC, SOCK_STREAM, socket
 from typing import NamedTuple
 
 from shimd.container.making import Making
@@ -50,7 +50,7 @@ class TakeConsole(NamedTuple):
         try:
             slave = _slave(master)
             if self.size is not None:
-                resize(slave, self.size)
+                resize(slave, self.size.height, self.size.width)
             if self.uid:
                 os.fchown(slave, self.uid, -1)
             if self.bound:
@@ -78,6 +78,11 @@ def _master(root: int) -> int:
 
 def _slave(master: int) -> int:
     fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
+    return peer(master)
+
+
+def peer(master: int) -> int:
+    """A new fd on the master's slave, by no path (TIOCGPTPEER)."""
     return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
@@ -103,9 +108,18 @@ def _bind(slave: int, root: int) -> None:
         os.close(directory)
 
 
-def resize(terminal: int, size: ConsoleSize) -> None:
-    """Set a terminal's size (ioctl_tty(2), TIOCSWINSZ)."""
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size.height, size.width, 0, 0))
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Set a terminal's size by either end of it (ioctl_tty(2), TIOCSWINSZ)."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def receive_master(end: socket) -> int:
+    """What send_master sent; close-on-exec and the caller's. OSError if it never came."""
+    _, ancillary, _, _ = end.recvmsg(16, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
+    found = channel.fds_of(ancillary)
+    if not found:
+        raise OSError(errno.ENOTCONN, "the terminal's master did not come", "console")
+    return found[0]
 
 
 def send_master(to: int, master: int) -> None:

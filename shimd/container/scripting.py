@@ -82,6 +82,8 @@ def compile_script(plan: Plan, anchors: Anchors) -> Scripted | None:
     wanted = processes.CLONE_NEWNS | processes.CLONE_NEWPID
     if not script.usable() or plan.kinds & processes.CLONE_NEWUSER or plan.clone_flags & wanted != wanted:
         return None
+    if plan.terminal or plan.log.form == "none":  # its stdio is not ours: it comes from inside, or ahead of the Spawn
+        return None
     try:
         return Compiler(plan, anchors).compile()
     except (Unscripted, struct.error, OverflowError):  # the two: more cells, or a larger number, than the fields hold

@@ -14,6 +14,7 @@ import os
 import select
 import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
+from typing import NamedTuple
 
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
@@ -22,8 +23,11 @@ from shimd.container.starting import Birth
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import processes
 from shimd.server import midwife, record
+from shimd.wire import channel
 from shimd.wire.codec import encode
-from shimd.wire.messages import ExitRecord, Failed, Spawn, Started
+from shimd.wire.messages import Attach, ExitRecord, Failed, Spawn, Started
+
+NULL = 0  # the shim's own stdin, which is the null device
 
 
 def deliver(spawn: Spawn, fds: list[int], path: str, plan: Plan, anchors: Anchors) -> Birth | None:
@@ -39,6 +43,15 @@ def deliver(spawn: Spawn, fds: list[int], path: str, plan: Plan, anchors: Anchor
         except OSError:
             return birth  # the supervisor died just now: the next one asks
     return birth
+
+
+class Stdio(NamedTuple):
+    """`theirs` are init's 0, 1 and 2; the rest is the shim's, -1 for what there is not."""
+
+    theirs: tuple[int, ...]
+    stdin: int = -1
+    stdout: int = -1
+    stderr: int = -1
 
 
 class Delivery:
@@ -80,22 +93,51 @@ class Delivery:
 
     def _born(self, listener: socket) -> Birth:
         try:
-            stdin, keep = os.pipe2(os.O_CLOEXEC) if self.plan.stdin else (0, -1)
-            stdout, theirs = os.pipe2(os.O_CLOEXEC)
-            stderr, theirs_too = os.pipe2(os.O_CLOEXEC)
+            stdio = self._stdio()
         except OSError as error:
             raise RuntimeTrouble(from_oserror("make", "stdio pipes", error)) from error
-        stdio = (stdin, theirs, theirs_too)
-        born = midwife.call(self.plan, self.making, stdio)
+        born, master = midwife.call(self.plan, self.making, stdio.theirs)
         processes.set_name(f"shim:{self.spawn.id[:10]}")
         self.making.close()
-        for fd in stdio:
+        for fd in stdio.theirs:
             if fd:
                 os.close(fd)
-        for fd in (self.line, listener.fileno(), stdout, stderr, keep):
+        if master >= 0:
+            stdio = Stdio((), os.dup(master) if self.plan.stdin else -1, master, -1)
+        for fd in (self.line, listener.fileno(), stdio.stdin, stdio.stdout, stdio.stderr):
             if fd >= 0:
                 os.set_blocking(fd, False)
-        return Birth(born.pid, born.pidfd, listener.detach(), keep, stdout, stderr, time.time_ns(), born.timeline)
+        started_ns = time.time_ns()
+        return Birth(
+            born.pid, born.pidfd, listener.detach(), stdio.stdin, stdio.stdout, stdio.stderr, started_ns, born.timeline
+        )
+
+    def _stdio(self) -> Stdio:
+        """What init gets as 0, 1 and 2, and what we keep of it. A terminal is made inside."""
+        if self.plan.terminal:
+            return Stdio((NULL, NULL, NULL))
+        if self.plan.log.form == "none":
+            return Stdio(self._callers())
+        stdin, keep = os.pipe2(os.O_CLOEXEC) if self.plan.stdin else (NULL, -1)
+        stdout, theirs = os.pipe2(os.O_CLOEXEC)
+        stderr, theirs_too = os.pipe2(os.O_CLOEXEC)
+        return Stdio((stdin, theirs, theirs_too), keep, stdout, stderr)
+
+    def _callers(self) -> tuple[int, int, int]:
+        """The stdio of who asked for the start: it came ahead of the Spawn, or nobody wanted any."""
+        poll = select.poll()
+        poll.register(self.line, select.POLLIN)
+        fds: list[int] = []
+        if poll.poll(0):
+            line = channel.from_fd(os.dup(self.line))
+            received = channel.receive(line)
+            line.close()
+            if received is not None:
+                message, fds = received
+                if isinstance(message, Attach) and len(fds) == 2 + message.stdin:
+                    return (fds.pop(0) if message.stdin else NULL, *fds)  # type: ignore[return-value]
+        channel.close_all(fds)
+        return NULL, os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def _alone(self) -> bool:
         """Has the supervisor closed its end? By poll: an Attach sent ahead would hide the EOF from recv."""

@@ -5,30 +5,40 @@ from __future__ import annotations
 import os
 import select
 import time
+from _socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 from typing import Any
 
 from shimd.container import entering
+from shimd.container.console import TakeConsole, peer, receive_master, resize
 from shimd.container.launch import Born
+from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble
 from shimd.linux import processes
 from shimd.server import record
+from shimd.server.delivery import NULL
 from shimd.server.loop import Loop
 from shimd.server.peer import Peer
+from shimd.spec.config import Process
 from shimd.spec.errors import SpecError
 from shimd.spec.validate import load_process
 from shimd.wire import channel
 from shimd.wire.messages import ExecEnded, ExecFailed, ExecStarted, Ready, Refused
 
+REMEMBERED = 256  # ends of execs, for a supervisor that comes later
+
 
 class Execution:
-    """One exec from birth to end."""
+    """One exec from birth to end. `console` brings the master of its terminal, if it has one."""
 
-    __slots__ = ("born", "id", "ready", "started_ns", "trouble")
+    __slots__ = ("born", "console", "id", "ready", "slave", "started_ns", "trouble")
 
-    def __init__(self, id: str, born: Born) -> None:
+    def __init__(self, id: str, born: Born, console: socket | None) -> None:
         self.id = id
         self.born = born
+        self.console = console
+        self.slave = -1
+        """Of its terminal, to resize it: the one master is the client's, so that its death hangs up."""
         self.ready = False
         self.trouble: Trouble | None = None
         self.started_ns = 0
@@ -37,7 +47,7 @@ class Execution:
 class Executions:
     """The living execs, by pid."""
 
-    __slots__ = ("adopting", "by_pid", "cgroup", "loop", "peer", "plan")
+    __slots__ = ("adopting", "by_pid", "cgroup", "ended", "loop", "peer", "plan")
 
     def __init__(self, loop: Loop, peer: Peer, plan: Plan, cgroup: str) -> None:
         self.loop = loop
@@ -46,13 +56,15 @@ class Executions:
         self.cgroup = cgroup
         self.adopting = False
         self.by_pid: dict[int, Execution] = {}
+        self.ended: list[ExecEnded] = []
 
     def start(self, id: str, document: dict[str, Any], init: int, stdio: list[int]) -> None:
         """Begin an exec; its outcome goes to the peer. The stdio fds are closed here."""
         try:
-            if len(stdio) != 3:
-                raise RuntimeTrouble(Trouble("exec", id[:12], f"3 fds are needed, {len(stdio)} came"))
             process = load_process(document)
+            wanted = 0 if process.terminal else 3
+            if len(stdio) != wanted:
+                raise RuntimeTrouble(Trouble("exec", id[:12], f"{wanted} fds are needed, {len(stdio)} came"))
             if not self.adopting:
                 try:
                     entering.adopt_children_into(self.plan, init)
@@ -60,7 +72,7 @@ class Executions:
                     trouble = Trouble("exec", document["args"][0], "the container ended", errno=error.errno or 0)
                     raise RuntimeTrouble(trouble) from error
                 self.adopting = True
-            born = entering.enter(self.plan, self.cgroup, init, process, stdio, id)
+            execution = self._enter(id, process, init, stdio)
         except SpecError as error:
             self.peer.send(ExecFailed(id, Trouble("exec", id[:12], str(error))))
             return
@@ -69,9 +81,27 @@ class Executions:
             return
         finally:
             channel.close_all(stdio)
-        execution = Execution(id, born)
-        self.by_pid[born.pid] = execution
-        self.loop.watch(born.sync.fileno(), select.POLLIN, lambda events: self._heard(execution))
+        self.by_pid[execution.born.pid] = execution
+        self.loop.watch(execution.born.sync.fileno(), select.POLLIN, lambda events: self._heard(execution))
+
+    def _enter(self, id: str, process: Process, init: int, stdio: list[int]) -> Execution:
+        if not process.terminal:
+            return Execution(id, entering.enter(self.plan, self.cgroup, init, process, stdio, id), None)
+        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        try:
+            making = Making(id, Anchors("", "", ""), [], self.cgroup, "", [], {})
+            making.console_fd = theirs.fileno()
+            take = TakeConsole(process.user.uid, process.console_size, bound=False)
+            nulls = (NULL, NULL, NULL)
+            born = entering.enter(
+                self.plan, self.cgroup, init, process, nulls, id, making, lambda steps: (take, *steps)
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return Execution(id, born, ours)
 
     def _heard(self, execution: Execution) -> None:
         received = channel.receive(execution.born.sync)
@@ -84,9 +114,25 @@ class Executions:
             return
         self.loop.unwatch(execution.born.sync.fileno())
         execution.born.sync.close()
+        master = self._take_master(execution)
         if execution.ready and execution.trouble is None:
             execution.started_ns = time.time_ns()
-            self.peer.send(ExecStarted(execution.id, execution.born.pid))
+            self.peer.send(ExecStarted(execution.id, execution.born.pid), master)
+        else:
+            channel.close_all(master)
+
+    def _take_master(self, execution: Execution) -> list[int]:
+        """The master of its terminal, if it has one and came so far; we keep a slave."""
+        if execution.console is None:
+            return []
+        try:
+            master = receive_master(execution.console)
+        except OSError:
+            return []  # it failed before it had one
+        finally:
+            execution.console.close()
+        execution.slave = peer(master)
+        return [master]
 
     def reaped(self, pid: int, status: int, cpu_seconds: float) -> bool:
         """A child ended; was it one of ours?"""
@@ -96,21 +142,39 @@ class Executions:
         while execution.born.sync.fileno() >= 0:  # the end of its set-up may still wait in the socket
             self._heard(execution)
         os.close(execution.born.pidfd)
+        if execution.slave >= 0:
+            os.close(execution.slave)
         if execution.started_ns:
-            ended = record.of_status(status, cpu_seconds, execution.started_ns)
-            self.peer.send(ExecEnded(execution.id, ended))
+            ended = ExecEnded(execution.id, record.of_status(status, cpu_seconds, execution.started_ns))
+            self.ended.append(ended)
+            del self.ended[:-REMEMBERED]
+            self.peer.send(ended)
         else:
             gone = Trouble("exec", execution.id[:12], "it was killed while it was set up", code=128 + 9)
             self.peer.send(ExecFailed(execution.id, execution.trouble or gone))
         return True
 
+    def tell_again(self) -> None:
+        """How the last ones ended, to a supervisor that has just come."""
+        for ended in self.ended:
+            self.peer.send(ended)
+
     def kill(self, id: str, signal: int) -> None:
         """RuntimeTrouble if there is no such exec."""
+        processes.pidfd_send_signal(self._find(id, "kill exec").born.pidfd, signal)
+
+    def resize(self, id: str, rows: int, columns: int) -> None:
+        """RuntimeTrouble if there is no such exec, or no terminal."""
+        execution = self._find(id, "resize exec")
+        if execution.slave < 0:
+            raise RuntimeTrouble(Trouble("resize exec", id[:12], "it has no terminal", "exec it with -t"))
+        resize(execution.slave, rows, columns)
+
+    def _find(self, id: str, deed: str) -> Execution:
         for execution in self.by_pid.values():
             if execution.id == id:
-                processes.pidfd_send_signal(execution.born.pidfd, signal)
-                return
-        raise RuntimeTrouble(Trouble("kill exec", id[:12], "it is not running", code=NOT_FOUND))
+                return execution
+        raise RuntimeTrouble(Trouble(deed, id[:12], "it is not running", code=NOT_FOUND))
 
     def ids(self) -> list[str]:
         return [execution.id for execution in self.by_pid.values()]

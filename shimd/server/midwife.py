@@ -11,11 +11,11 @@ import os
 import select
 import sys
 import time
-from _socket import socket
+from _socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 from collections.abc import Sequence
 from typing import NoReturn
 
-from shimd.container import launch
+from shimd.container import console, launch
 from shimd.container.making import Making
 from shimd.container.plan import Plan
 from shimd.errors import RuntimeTrouble, Trouble
@@ -24,8 +24,11 @@ from shimd.wire import channel
 from shimd.wire.messages import Delivered, Ready, Refused
 
 
-def call(plan: Plan, making: Making, stdio: Sequence[int]) -> launch.Running:
-    """Have init borne. RuntimeTrouble with init's own reason, or if midwife or init were killed."""
+def call(plan: Plan, making: Making, stdio: Sequence[int]) -> tuple[launch.Running, int]:
+    """Have init borne: it, and the master of its terminal (-1: it has none).
+
+    RuntimeTrouble with init's own reason, or if midwife or init were killed.
+    """
     ours, hers = channel.pair()
     pid = os.fork()
     if pid == 0:
@@ -44,7 +47,7 @@ def call(plan: Plan, making: Making, stdio: Sequence[int]) -> launch.Running:
     if isinstance(message, Refused):
         raise RuntimeTrouble(message.trouble)
     assert isinstance(message, Delivered)
-    return launch.Running(message.pid, fds[0], message.timeline)
+    return launch.Running(message.pid, fds[0], message.timeline), fds[1] if plan.terminal else -1
 
 
 def _main(plan: Plan, making: Making, stdio: Sequence[int], shim: socket) -> NoReturn:
@@ -69,15 +72,20 @@ def _main(plan: Plan, making: Making, stdio: Sequence[int], shim: socket) -> NoR
 
 
 def _deliver(plan: Plan, making: Making, stdio: Sequence[int], shim: socket) -> None:
+    ours = theirs = None
+    if plan.terminal:
+        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        making.console_fd = theirs.fileno()
     born = launch.bear(plan, making, stdio, processes.CLONE_PARENT)
     try:
         timeline = await_exec(born, making.id)
         timeline.append(("exec", time.monotonic_ns() - making.clock_shift))
-        channel.send(shim, Delivered(born.pid, timeline), [born.pidfd])
+        master = [] if ours is None else [console.receive_master(ours)]
+        channel.send(shim, Delivered(born.pid, timeline), [born.pidfd, *master])
     except RuntimeTrouble:
         launch.bury(born.pidfd)
         raise
-    except OSError as error:  # the shim was killed: then nobody would hold this container
+    except OSError as error:  # the shim was killed: then nobody would hold this container; or no master came
         launch.bury(born.pidfd)
         raise RuntimeTrouble(Trouble("hand over", making.id[:12], str(error))) from error
 

@@ -28,7 +28,8 @@ class Peer:
         self.loop = loop
         self.listener = listener
         self.handler = handler
-        self.outbox: list[bytes] = []
+        self.outbox: list[tuple[bytes, list[int]]] = []
+        """Packets, and fds of ours that ride along; they are closed once sent."""
         self.end: socket | None = None
         if end is not None:
             self._take(end)
@@ -75,20 +76,25 @@ class Peer:
             self.loop.unwatch(self.end.fileno())
             self.end.close()
             self.end = None
-        self.outbox.clear()
+        while self.outbox:
+            channel.close_all(self.outbox.pop()[1])
 
-    def send(self, *messages: Message) -> None:
-        """Queue and send what goes; without a supervisor nothing is kept."""
-        if self.end is not None:
-            self.outbox += [encode(message) for message in messages]
-            self._flush()
+    def send(self, message: Message, fds: Sequence[int] = ()) -> None:
+        """Queue and send what goes; without a supervisor nothing is kept. The fds are closed here."""
+        if self.end is None:
+            channel.close_all(fds)
+            return
+        self.outbox.append((encode(message), list(fds)))
+        self._flush()
 
     def _flush(self) -> None:
         if self.end is None:
             return
         try:
             while self.outbox:
-                self.end.send(self.outbox[0])
+                packet, fds = self.outbox[0]
+                self.end.sendmsg([packet], channel.rights(fds))
+                channel.close_all(fds)
                 del self.outbox[0]
         except BlockingIOError:
             self.loop.watch(self.end.fileno(), select.POLLIN | select.POLLOUT, self._event)

@@ -20,14 +20,13 @@ from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.container.starting import HAPPENED, OVER, REFUSED, Birth, Starter
 from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble, from_oserror
-from shimd.linux import processes, signals
+from shimd.linux import freezer, processes, signals
 from shimd.server import record
 from shimd.server.delivery import deliver, socket_path
 from shimd.server.execs import Executions
 from shimd.server.loop import Loop
 from shimd.server.peer import Peer, close_unused
-from shimd.server.stdin import Stdin
-from shimd.server.streams import Stream
+from shimd.server.stdio import Stdio
 from shimd.spec.errors import SpecError
 from shimd.spec.validate import load_resources
 from shimd.wire import channel
@@ -45,6 +44,7 @@ from shimd.wire.messages import (
     Query,
     Refusal,
     Release,
+    Resize,
     Spawn,
     Standing,
     Update,
@@ -76,8 +76,7 @@ class Shim:
         "socket_path",
         "started_ns",
         "state",
-        "stdin",
-        "streams",
+        "stdio",
         "timeline",
     )
 
@@ -92,11 +91,7 @@ class Shim:
         self.pidfd = birth.pidfd
         self.loop = Loop()
         self.peer = Peer(self.loop, channel.from_fd(line), channel.from_fd(birth.listener), self.on_message)
-        self.streams = [
-            Stream(self.loop, number, fd, self.directory, self.maybe_finish)
-            for number, fd in ((1, birth.stdout), (2, birth.stderr))
-        ]
-        self.stdin = Stdin(self.loop, birth.stdin) if birth.stdin >= 0 else None
+        self.stdio = Stdio(self.loop, plan, birth, self.id, self.directory, self.maybe_finish)
         self.execs: Executions | None = None
         self.state = lifecycle.RUNNING
         self.started_ns = birth.started_ns
@@ -143,8 +138,7 @@ class Shim:
     def on_init_ended(self, status: int, cpu_seconds: float) -> None:
         self.state = lifecycle.STOPPED
         self.record = record.of_status(status, cpu_seconds, self.started_ns)
-        if self.stdin is not None:
-            self.stdin.close()
+        self.stdio.init_ended()
         if not self.plan.own_pids:
             record.kill_members(self.plan, self.cgroup)
         self.loop.at(DRAIN_SECONDS, self.stop_draining)
@@ -154,11 +148,10 @@ class Shim:
 
         A full disk is no such thing: what the container wrote still lies in the pipe.
         """
-        if any(stream.stalled for stream in self.streams):
+        if self.stdio.stalled:
             self.loop.at(DRAIN_SECONDS, self.stop_draining)
             return
-        for stream in self.streams:
-            stream.end()
+        self.stdio.cut()
         self.drain_over = True
         self.maybe_finish()
 
@@ -166,11 +159,12 @@ class Shim:
         """Once init ended, execs too, and the streams are at their ends: record, then announce, once."""
         if self.record is None or self.announced:
             return
-        drained = all(stream.ended for stream in self.streams) and not (self.execs and self.execs.by_pid)
+        drained = self.stdio.drained and not (self.execs and self.execs.by_pid)
         if not drained and not self.drain_over and not self.released:
             return
+        sizes = self.stdio.log.sizes
         full = record.with_usage(self.record, self.plan, self.cgroup)
-        self.record = full._replace(stdout_bytes=self.streams[0].size, stderr_bytes=self.streams[1].size)
+        self.record = full._replace(stdout_bytes=sizes[1], stderr_bytes=sizes[2])
         self.announced = True
         left = self.undo()
         self.write_record()
@@ -200,8 +194,7 @@ class Shim:
         """Stay while the record is unwritten, a subscriber has not all, or a message waits; and while it lives."""
         if not self.announced:
             return
-        listening = any(stream.subscribers for stream in self.streams)
-        if self.released or (self.recorded and not listening and self.peer.flushed()):
+        if self.released or (self.recorded and not self.stdio.heard and self.peer.flushed()):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.socket_path)
             self.loop.stop()
@@ -214,6 +207,8 @@ class Shim:
         match message:
             case Query():
                 self.peer.send(self.standing())
+                if self.execs is not None:
+                    self.execs.tell_again()
             case Kill():
                 self.answer(message.seq, lambda: self.kill(message))
             case Attach():
@@ -223,6 +218,8 @@ class Shim:
                 self.answer(message.seq, self.close_stdin)
             case Update():
                 self.answer(message.seq, lambda: self.update(message))
+            case Resize():
+                self.answer(message.seq, lambda: self.resize(message))
             case Exec():
                 self.on_exec(message, fds)
                 return
@@ -259,21 +256,7 @@ class Shim:
 
     def attach(self, message: Attach, fds: list[int]) -> Attached:
         lifecycle.after(self.state, "attach", self.id[:12])
-        wanted = [message.stdin, message.stdout != -1, message.stderr != -1]
-        if len(fds) != sum(wanted):
-            raise RuntimeTrouble(Trouble("attach to", self.id[:12], "fds and streams do not match"))
-        rest = list(fds)
-        if message.stdin:
-            if self.stdin is None:
-                raise RuntimeTrouble(Trouble("attach to", self.id[:12], "it has no stdin", "run it with -i"))
-            if refused := self.stdin.take(rest[0], message.once):
-                raise RuntimeTrouble(Trouble("attach to", self.id[:12], refused))
-            rest.pop(0)
-        begun = [
-            -1 if offset == -1 else stream.subscribe(rest.pop(0), offset)
-            for stream, offset in zip(self.streams, (message.stdout, message.stderr), strict=True)
-        ]
-        return Attached(message.seq, *begun)
+        return self.stdio.attach(message, fds)
 
     def update(self, message: Update) -> None:
         lifecycle.after(self.state, "update", self.id[:12])
@@ -285,14 +268,21 @@ class Shim:
 
     def close_stdin(self) -> None:
         lifecycle.after(self.state, "attach", self.id[:12])
-        if self.stdin is None:
-            raise RuntimeTrouble(Trouble("close stdin of", self.id[:12], "it has none", "run it with -i"))
-        if not self.stdin.close_when_drained():
-            raise RuntimeTrouble(Trouble("close stdin of", self.id[:12], "it is closed"))
+        self.stdio.close_stdin()
+
+    def resize(self, message: Resize) -> None:
+        lifecycle.after(self.state, "attach", self.id[:12])
+        if not message.exec:
+            self.stdio.resize(message.rows, message.columns)
+        elif self.execs is None:
+            raise RuntimeTrouble(Trouble("resize exec", message.exec[:12], "it is not running", code=NOT_FOUND))
+        else:
+            self.execs.resize(message.exec, message.rows, message.columns)
 
     def on_exec(self, message: Exec, fds: list[int]) -> None:
         try:
             lifecycle.after(self.state, "exec", self.id[:12])
+            self.refuse_if_frozen()
         except RuntimeTrouble as error:
             channel.close_all(fds)
             self.peer.send(Refusal(message.seq, error.trouble))
@@ -301,6 +291,13 @@ class Shim:
             self.execs = Executions(self.loop, self.peer, self.plan, self.cgroup)
         self.peer.send(Done(message.seq))
         self.execs.start(message.exec, message.process, self.pidfd, fds)
+
+    def refuse_if_frozen(self) -> None:
+        """A process that is born into a frozen cgroup would not come to its exec."""
+        for hierarchy in self.plan.hierarchies:
+            frozen = hierarchy.version == 2 or "freezer" in hierarchy.controllers
+            if frozen and freezer.is_frozen(hierarchy.version, hierarchy.mount + self.cgroup):
+                lifecycle.after(lifecycle.PAUSED, "exec", self.id[:12])
 
     def standing(self) -> Standing:
         pid = self.pid if self.state != lifecycle.STOPPED else 0
@@ -370,7 +367,7 @@ def main(
             birth = delivered
             pidfd = birth.pidfd
             if plan.own_pids:  # else orphans come here to be reaped, and none of these fds tells
-                idle([fds[0], birth.listener, pidfd, birth.stdout, birth.stderr])
+                idle([fd for fd in (fds[0], birth.listener, pidfd, birth.stdout, birth.stderr) if fd >= 0])
         Shim(plan, spawn, fds[0], birth, path).run(children)
     except BaseException:  # noqa: BLE001 # whatever it is, the container must not outlive it
         sys.excepthook(*sys.exc_info())

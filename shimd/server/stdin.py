@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import select
 
-from shimd.server.streams import CHUNK, Loop
+from shimd.server.log import CHUNK
+from shimd.server.streams import Loop
 
 
 class Stdin:
@@ -52,7 +53,7 @@ class Stdin:
             return False
         self.closing = True
         if self.source < 0:
-            self.close()
+            self.finish()
         else:
             self.pump()
         return True
@@ -70,7 +71,7 @@ class Stdin:
         moved = 1
         while moved:
             try:
-                moved = os.splice(self.source, self.pipe, CHUNK, flags=os.SPLICE_F_NONBLOCK)
+                moved = self.move()
             except BlockingIOError:
                 self._wait()
                 return
@@ -86,26 +87,39 @@ class Stdin:
             self.loop.unwatch(self.source)
             self.loop.watch(self.pipe, select.POLLOUT, self.reader_event)
         elif self.closing:  # the source is empty: that was all
-            self.close()
+            self.finish()
         else:
             self.loop.watch(self.pipe, 0, self.reader_event)
             self.loop.watch(self.source, select.POLLIN, self.source_event)
 
     def _source_ended(self) -> None:
         if self.once or (self.closing and self.next < 0):
-            self.close()
+            self.finish()
             return
-        self.loop.unwatch(self.source)
-        os.close(self.source)
-        self.source = -1
-        self.loop.watch(self.pipe, 0, self.reader_event)
+        self.leave()
         if self.next >= 0:
             source, self.next = self.next, -1
             self._feed_from(source, self.next_once)
             self.pump()
 
+    def move(self) -> int:
+        """Some of what the client has said; 0 at its end. BlockingIOError while there is nothing, or no room."""
+        return os.splice(self.source, self.pipe, CHUNK, flags=os.SPLICE_F_NONBLOCK)
+
+    def leave(self) -> None:
+        """Let go of the client's pipe."""
+        if self.source >= 0:
+            self.loop.unwatch(self.source)
+            os.close(self.source)
+            self.source = -1
+        self.loop.watch(self.pipe, 0, self.reader_event)
+
+    def finish(self) -> None:
+        """All has been said: the half-close."""
+        self.close()
+
     def close(self) -> None:
-        """Close both; the container reads EOF."""
+        """Close all; the container reads EOF."""
         for fd in (self.source, self.next, self.pipe):
             if fd >= 0:
                 self.loop.unwatch(fd)

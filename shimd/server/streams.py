@@ -1,9 +1,9 @@
 """The container's streams: from its pipes to the log, from the log to whoever listens.
 
 A byte goes pipe -> log file by splice(2) and log file -> subscriber by sendfile(2), never through this process's
-memory. A subscriber has its own offset into the log; one that does not read stays behind and slows nobody. The log
-is three files, made when there is something to write: `stdout` and `stderr` raw, and `index`, a record of 16 bytes
-per arrival (INDEX: time in ns since 1970, length, stream number), which tells their order.
+memory (a terminal's does: splice wants a pipe). A subscriber has its own offset into the log; one that does not read
+stays behind and slows nobody. What a bounded log has dropped before a subscriber came to it is gone: that one is cut
+off, counts, and comes again.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import select
-import struct
-import time
 from collections.abc import Callable
 from typing import Protocol
 
-INDEX = struct.Struct("<QIB3x")
-CHUNK = 1 << 20  # bytes per splice; the kernel moves at most what the pipe holds
-NAMES = {1: "stdout", 2: "stderr"}
+from shimd.server.log import Log
+
 RETRY_SECONDS = 1.0  # between tries on a full disk
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
+FROM_NOW, OLDEST = -2, -3  # offsets of shimd.wire.messages.Attach
 
 
 class Loop(Protocol):
@@ -29,6 +27,14 @@ class Loop(Protocol):
     def watch(self, fd: int, events: int, handler: Callable[[int], None]) -> None: ...
     def unwatch(self, fd: int) -> None: ...
     def at(self, delay: float, action: Callable[[], None]) -> None: ...
+
+
+class Follower(Protocol):
+    """Who is told that the log has grown."""
+
+    def caught_up(self) -> bool:
+        """Take what is new; whether that went well."""
+        ...
 
 
 class Subscriber:
@@ -53,9 +59,12 @@ class Subscriber:
     def pump(self) -> None:
         """Send until it would block or all is sent."""
         stream = self.stream
+        if self.offset < stream.first:
+            self.close()
+            return
         try:
             while self.offset < stream.size:
-                self.offset += os.sendfile(self.fd, stream.log, self.offset, stream.size - self.offset)
+                self.offset += os.sendfile(self.fd, stream.file, self.offset, stream.size - self.offset)
         except BlockingIOError:
             self.loop.watch(self.fd, select.POLLOUT, self.writable)
             return
@@ -74,55 +83,46 @@ class Subscriber:
 
 
 class Stream:
-    """stdout or stderr: the pipe's read end (non-blocking), the log, those who listen."""
+    """stdout or stderr: the pipe's read end (non-blocking), its part of the log, those who listen.
 
-    __slots__ = (
-        "directory",
-        "ended",
-        "index",
-        "log",
-        "loop",
-        "number",
-        "on_end",
-        "owed",
-        "pipe",
-        "size",
-        "stalled",
-        "subscribers",
-    )
+    `pipe` is -1 for the stream that a terminal has not: it has ended. `follower` sees to the log in another format.
+    """
 
-    def __init__(self, loop: Loop, number: int, pipe: int, directory: str, on_end: Callable[[], None]) -> None:
+    __slots__ = ("ended", "follower", "log", "loop", "number", "on_end", "pipe", "stalled", "subscribers")
+
+    def __init__(self, loop: Loop, log: Log, number: int, pipe: int, on_end: Callable[[], None]) -> None:
         self.loop = loop
+        self.log = log
         self.number = number
         self.pipe = pipe
-        self.directory = directory
         self.on_end = on_end
-        self.log = -1
-        self.index = -1
-        self.size = 0
-        """Bytes in the log."""
-        self.ended = False
+        self.follower: Follower | None = None
+        self.ended = pipe < 0
         self.stalled = False
         """Does a full disk hold bytes back in the pipe?"""
-        self.owed = b""
-        """Index records of bytes that are in the log already."""
         self.subscribers: list[Subscriber] = []
-        loop.watch(pipe, select.POLLIN, self.readable)
+        if pipe >= 0:
+            loop.watch(pipe, select.POLLIN, self.readable)
+
+    @property
+    def size(self) -> int:
+        return self.log.sizes[self.number]
+
+    @property
+    def first(self) -> int:
+        return self.log.firsts[self.number]
+
+    @property
+    def file(self) -> int:
+        return self.log.files[self.number]
 
     def readable(self, events: int) -> None:
         """Move what is there to the log and on to the subscribers."""
-        if self.log < 0 and not events & select.POLLIN:
+        if self.file < 0 and not events & select.POLLIN:
             self.end()  # it never said a word, and no file was made for it
             return
         try:
-            if self.log < 0:
-                self._open()
-            self._pay()
-            moved = os.splice(self.pipe, self.log, CHUNK, offset_dst=self.size, flags=os.SPLICE_F_NONBLOCK)
-            if moved:
-                self.size += moved
-                self.owed = INDEX.pack(time.time_ns(), moved, self.number)
-                self._pay()
+            moved = self.arrive()
         except BlockingIOError:
             return
         except OSError as error:
@@ -135,31 +135,24 @@ class Stream:
         else:
             if moved == 0:
                 self.end()
+        self.spread()
+
+    def arrive(self) -> int:
+        """Take what is there into the log: how much, 0 at the end. BlockingIOError if there is nothing."""
+        return self.log.splice(self.pipe, self.number)
+
+    def spread(self) -> None:
+        """To those who listen."""
+        if self.follower is not None:
+            self.follower.caught_up()
         for subscriber in tuple(self.subscribers):
             subscriber.pump()
-
-    def _pay(self) -> None:
-        """The index record that is owed; records do not straddle a block, so it is written whole or not at all."""
-        if self.owed:
-            os.write(self.index, self.owed)
-            self.owed = b""
 
     def resume(self) -> None:
         self.stalled = False
         if not self.ended:
             self.loop.watch(self.pipe, select.POLLIN, self.readable)
             self.readable(select.POLLIN)
-
-    def _open(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        log = os.open(f"{self.directory}/{NAMES[self.number]}", flags, 0o600)
-        try:
-            self.index = os.open(f"{self.directory}/index", flags | os.O_APPEND, 0o600)
-        except OSError:
-            os.close(log)
-            raise
-        self.log = log
-        self.size = os.fstat(log).st_size  # a container that is started again goes on where its log ended
 
     def end(self) -> None:
         """No more will come."""
@@ -172,14 +165,16 @@ class Stream:
             subscriber.pump()
         self.on_end()
 
-    def subscribe(self, fd: int, offset: int) -> int:
-        """Send the stream from `offset` (-2: from now, -3: the oldest) into `fd`, which is the stream's from here on.
+    def open(self) -> int:
+        """Have the log's file, if there is or was anything in it; its first byte that is kept."""
+        if self.file < 0 and self.log.exists(self.number):
+            self.log.open(self.number)
+        return self.first
 
-        Gives where that is.
-        """
-        if self.log < 0 and os.path.exists(f"{self.directory}/{NAMES[self.number]}"):
-            self._open()
-        begin = {-2: self.size, -3: 0}.get(offset, offset)
+    def subscribe(self, fd: int, offset: int) -> int:
+        """Send the stream from `offset` into the pipe `fd`, which is the stream's from here on; where that begins."""
+        self.open()
+        begin = {FROM_NOW: self.size, OLDEST: self.first}.get(offset, offset)
         subscriber = Subscriber(self.loop, self, fd, begin)
         self.subscribers.append(subscriber)
         subscriber.pump()

@@ -34,6 +34,7 @@ from shimd.wire.messages import (
     TemplateReady,
     TemplateRefused,
 )
+from shimd.wire.values import LogWish
 
 KEPT = ("/", "/proc", "/sys", "/dev")
 SIGPIPE = 13
@@ -102,6 +103,7 @@ class Zygote:
         except RuntimeTrouble as error:
             self.refuse(key, error.trouble)
         else:
+            plan = plan._replace(log=LogWish(*document["log"]))
             self.plans[key] = plan
             scripted = compile_script(plan, self.anchors)
             if scripted is not None and self.starter is not None:

@@ -13,7 +13,7 @@ A start:
         |                                         | <- EOF ----------------------- | it runs the program
         | <-------------- Started or Failed ----- |
         | -- Kill, Attach+fds, Exec+fds --------> |
-        | -- CloseStdin, Resize ----------------> |
+        | -- CloseStdin, Resize, Update --------> |
         | <- Done, Attached / Refusal (by seq) -- |
         | <- ExecStarted+fd, ExecEnded ---------- |
         | <- Ended ------------------------------ |   once, after the record is on disk

@@ -18,6 +18,18 @@ class RootMount(NamedTuple):
     read_only: bool = False
 
 
+class LogWish(NamedTuple):
+    """What is done with a container's output.
+
+    `form`: native, json-file, cri or none (the names of asyncrt.model.options.LogFormat). `bound` in bytes, 0 for none:
+    of a rotated file, of which there are `files`, and bound * files of the native log.
+    """
+
+    form: str = "native"
+    bound: int = 0
+    files: int = 1
+
+
 class ExitRecord(NamedTuple):
     """How a container or an exec ended. Times in nanoseconds (wall clock since 1970), sizes in bytes.
 

@@ -13,27 +13,8 @@ V2 = "cgroup v2 only"
 MEND = "to be mended: "
 
 RUNC = {
-    "cgroups: runc run (cgroup v1 + unified resources should fail)": f"{MEND}wants the words `invalid configuration`",
-    "cgroups: runc run/create should warn about a non-empty cgroup": f"{MEND}is refused",
-    "debug: *": f"{MEND}--debug writes no line of level debug",
-    "exec: runc --debug*": f"{MEND}--debug writes no line of level debug",
-    "delete: runc delete --force in cgroupv1 with subcgroups": f"{MEND}`spec` lists a cgroup namespace on cgroup v1",
-    "dev: runc run [redundant default /dev/ptmx]": f"{MEND}a default device that is asked for as well",
-    "events: *": f"{MEND}JSON with blanks in it",
-    "exec: runc exec --cgroup sub-cgroups [v1]": f"{MEND}a path that leaves the container's cgroup",
-    "hooks: runc run (hooks library tests)": f"{MEND}createContainer hooks run in the root file system's directory",
-    "kill: kill detached busybox": f"{MEND}signal 0",
-    "list: list": f"{MEND}JSON over several lines",
-    "no_pivot: *": f"{MEND}mounts of the machine are to be seen without pivot_root",
-    "ps: *": f"{MEND}JSON over several lines; a stopped container has no processes, which is no error",
-    "seccomp: runc run [seccomp] (startContainer hook)": f"{MEND}the hook runs before the filter is there",
-    "seccomp-notify: * (SCMP_ACT_NOTIFY no seccompagent)": f"{MEND}wants `failed to connect with seccomp agent`",
-    "seccomp-notify: runc run [seccomp] (SCMP_ACT_NOTIFY write)": f"{MEND}notifying about write is not refused",
-    "update: update devices [minimal transition rules]": f"{MEND}access `rwa`: runc passes the letter over",
     "checkpoint: *": "checkpoint and restore do not exist (criu is not there either)",
     "spec: spec validator": "clones a repository from the network",
-    "version: runc version": "wants the word runc",
-    "help: *": HELP,
 }
 CRUN = {
     "test_delete: test_simple_delete": "freezes the container in a cgroup of its own; fails with crun itself",

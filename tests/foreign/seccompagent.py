@@ -6,16 +6,30 @@ directory with "-" and the ``listenerMetadata`` added to its name, chmod and its
 call goes on. Needs no module beside it. x86-64 alone, as the suite.
 """
 
-import array
-import errno
-import fcntl
-import itertools
-import json
-import os
-import select
-import socket
-import struct
 import sys
+from _socket import AF_UNIX, SOCK_STREAM, socket  # all that it takes to be there
+
+PREFIX = "-socketfile="
+
+
+def listening(words: list[str]) -> socket:
+    """The socket, before anything else is loaded: the suite starts the agent and does not wait for it."""
+    listener = socket(AF_UNIX, SOCK_STREAM)
+    listener.bind(next(word for word in words if word.startswith(PREFIX)).removeprefix(PREFIX))
+    listener.listen()
+    return listener
+
+
+LISTENER = listening(sys.argv) if __name__ == "__main__" else None
+
+import array  # noqa: E402
+import errno  # noqa: E402
+import fcntl  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import select  # noqa: E402
+import struct  # noqa: E402
+from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET  # noqa: E402
 
 # seccomp_unotify(2): struct seccomp_notif, struct seccomp_notif_resp and their ioctls
 NOTIFICATION = struct.Struct("=QIIiIQ6Q")
@@ -29,15 +43,14 @@ CHMODS = {90, 91, 268, 452}
 AT_FDCWD = 2**64 - 100
 
 
-def main(words: list[str]) -> int:
+def main(words: list[str], listener: socket) -> int:
     """The agent; it ends when it is killed."""
-    options = dict(word.lstrip("-").split("=", 1) for word in words if "=" in word)
-    options |= {word.lstrip("-"): value for word, value in itertools.pairwise(words) if "=" not in word}
-    os.closerange(3, 1024)  # bats waits for whoever holds its pipes
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(options["socketfile"])
-    listener.listen()
-    with open(options["pid-file"], "w") as file:
+    for fd in set(range(3, 1024)) - {listener.fileno()}:  # bats waits for whoever holds its pipes
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+    with open(words[words.index("-pid-file") + 1], "w") as file:
         file.write(str(os.getpid()))
     suffixes: dict[int, str] = {}
     poll = select.poll()
@@ -55,25 +68,25 @@ def main(words: list[str]) -> int:
                 os.close(fd)
 
 
-def filters_of(listener: socket.socket) -> dict[int, str]:
+def filters_of(listener: socket) -> dict[int, str]:
     """The filter of one container and what is added to its directories' names."""
-    caller, _ = listener.accept()
+    caller = socket(fileno=listener._accept()[0])  # type: ignore[attr-defined] # the C half of accept
     held = array.array("i")
     text = b""
-    with caller:
-        while True:
-            data, ancillary, _, _ = caller.recvmsg(65536, socket.CMSG_SPACE(8 * held.itemsize))
-            for level, kind, fds in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    held.frombytes(fds[: len(fds) - len(fds) % held.itemsize])
-            text += data
-            try:
-                state = json.loads(text)
-            except ValueError:
-                if not data:
-                    raise
-                continue
-            break
+    while True:
+        data, ancillary, _, _ = caller.recvmsg(65536, CMSG_SPACE(8 * held.itemsize))
+        for level, kind, fds in ancillary:
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                held.frombytes(fds[: len(fds) - len(fds) % held.itemsize])
+        text += data
+        try:
+            state = json.loads(text)
+        except ValueError:
+            if not data:
+                raise
+            continue
+        break
+    caller.close()
     metadata = state.get("metadata") or ""
     place = state["fds"].index("seccompFd")
     for number, fd in enumerate(held):
@@ -123,4 +136,5 @@ def make(pid: int, directory: int, address: int, mode: int, suffix: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    assert LISTENER is not None
+    sys.exit(main(sys.argv[1:], LISTENER))

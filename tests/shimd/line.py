@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shimd.wire import channel
-from shimd.wire.messages import VERSION, Attached, Done, Message, Query, Refusal, Standing
+from shimd.wire.messages import VERSION, Attached, Done, ExecStarted, Message, Query, Refusal, Standing
 
 TIMEOUT = 10.0
 M = TypeVar("M", bound=Message)
@@ -21,6 +21,8 @@ class Line:
     def __init__(self, end: socket) -> None:
         self.end = end
         self.heard: list[Message] = []
+        self.masters: list[int] = []
+        """Of the terminals of execs, as they came; whoever takes one closes it."""
         self.seq = 0
 
     def hear(self, timeout: float = TIMEOUT) -> Message | None:
@@ -34,7 +36,11 @@ class Line:
             return None
         if received is None:
             return None
-        assert not received[1], "no message of a shim carries fds"
+        message, fds = received
+        if isinstance(message, ExecStarted):
+            self.masters += fds
+        else:
+            assert not fds, "no other message of a shim carries fds"
         self.heard.append(received[0])
         return received[0]
 
@@ -82,6 +88,8 @@ class Line:
         return self.expect(Standing)
 
     def close(self) -> None:
+        channel.close_all(self.masters)
+        self.masters.clear()
         self.end.close()
 
 

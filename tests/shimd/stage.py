@@ -33,6 +33,8 @@ from shimd.wire.messages import (
     Done,
     Ended,
     Exec,
+    ExecFailed,
+    ExecStarted,
     Failed,
     Hello,
     Kill,
@@ -45,10 +47,12 @@ from shimd.wire.messages import (
     TemplateReady,
     TemplateRefused,
 )
+from shimd.wire.values import LogWish
 from tests.shimd.configs import process_of
 from tests.shimd.line import TIMEOUT, Line, alive, connect, gone, read_all
 
-NO_STREAM, FROM_NOW = -1, -2
+NO_STREAM, FROM_NOW, OLDEST = -1, -2, -3
+NATIVE = LogWish()
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = str(Path(msgpack.__file__).resolve().parents[1])
 BOOT = "import sys; sys.path[:0]={!r}; from shimd.__main__ import main; sys.exit(main())"
@@ -151,6 +155,15 @@ class Container(Line):
         assert isinstance(answer, Done), answer
         return out[0], err[0]
 
+    def exec_on_terminal(self, id: str, *args: str, **changes: Any) -> int:
+        """Exec with a terminal: its master, which is the caller's."""
+        process = process_of(*args, **{"terminal": True, **changes})
+        answer = self.ask(lambda seq: Exec(seq, id, process))
+        assert isinstance(answer, Done), answer
+        outcome = self.expect(ExecStarted, ExecFailed)
+        assert isinstance(outcome, ExecStarted), outcome
+        return self.masters.pop()
+
     def run_inside(self, *args: str, **changes: Any) -> str:
         """Exec and wait: what it wrote to stdout."""
         out, _ = self.exec(f"inside-{next(_numbers)}", process_of(*args, **changes))
@@ -244,9 +257,9 @@ class Stage:
         new, self.judged = text[self.judged :], len(text)
         return new
 
-    def template(self, document: dict[str, Any], stdin: bool = False) -> str:
+    def template(self, document: dict[str, Any], stdin: bool = False, log: LogWish = NATIVE) -> str:
         """The key of a compiled plan; TemplateFailed."""
-        packed: bytes = msgpack.packb({"config": document, "stdin": stdin})
+        packed: bytes = msgpack.packb({"config": document, "stdin": stdin, "log": log})
         if packed not in self.keys:
             key = f"t{next(_numbers)}"
             memfd = os.memfd_create("template", os.MFD_CLOEXEC)
@@ -304,7 +317,7 @@ class Stage:
         self, document: dict[str, Any], *, stdin: bool = False, wait: bool = True, owner: int = 0, **changes: Any
     ) -> Container:
         """A container that runs; StartFailed, TemplateFailed. Without `wait` it may not be there yet."""
-        key = self.template(document, stdin)
+        key = self.template(document, stdin, changes.pop("log", NATIVE))
         container = self.prepare(owner)
         self.spawn(container, key, **changes)
         if wait:

@@ -1,17 +1,14 @@
 """Every byte that a container writes comes, in order, once; also when the supervisor dies while it is read."""
 
 import hashlib
-import os
-import signal
 
 import anyio
 import pytest
 
 import asyncrt
 from tests.asyncrt.sdk.backends import under_both
-from tests.asyncrt.sdk.conftest import Connect, to
+from tests.asyncrt.sdk.conftest import Connect, killed, to
 from tests.engine import Engine
-from tests.patience import until
 
 pytestmark = pytest.mark.root
 
@@ -19,14 +16,6 @@ MIB = 1 << 20
 # Numbered lines, so that a lost, doubled or swapped byte shows.
 NUMBERS = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"
 LINES = [f"line {n}" for n in range(20000)]
-
-
-async def killed(rt: asyncrt.Runtime) -> int:
-    """The supervisor, as kill -9 leaves it."""
-    pid = int((await rt.info())["supervisor_pid"])
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not os.path.exists(f"/proc/{pid}"), "it is gone")
-    return pid
 
 
 @under_both

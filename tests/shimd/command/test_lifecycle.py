@@ -122,6 +122,37 @@ def test_force_deletes_what_runs_and_what_is_not_there(oci: Runtime) -> None:
     assert cgroups_of(C) == []
 
 
+def test_delete_by_a_regular_expression(oci: Runtime) -> None:
+    place = str(oci.bundle(SLEEP))
+    for id in (f"{C}-1", f"{C}-2", f"other-{C}"):
+        oci.must("run", "-d", "-b", place, id)
+    assert "not stopped" in oci.fails("delete", "--regex", f"^{C}-1$")
+    oci.must("delete", "--force", "--regex", f"^{C}-.$")
+    assert oci.ids() == [f"other-{C}"]
+    oci.must("delete", "-f", "--regex", "matches-nothing")
+    assert "use --regex" in oci.fails("delete", "-f", "--regex", "(")
+    assert oci.ids() == [f"other-{C}"]
+
+
+def test_another_file_of_the_bundle(oci: Runtime) -> None:
+    place = oci.bundle(config("echo", "this one"))
+    (place / "config.json").rename(place / "other.json")
+    assert oci.must("run", "-b", str(place), "--config", "other.json", C).stdout == "this one\n"
+    assert "other.json2" in oci.fails("run", "-b", str(place), "-f", "other.json2", C)
+    assert "process: await start, then run echo" in oci.must("plan", "-b", str(place), "-f", "other.json").stdout
+
+
+def test_an_exec_in_a_container_without_a_process(oci: Runtime) -> None:
+    document = config("true")
+    del document["process"]
+    place = str(oci.bundle(document))
+    oci.must("create", "-b", place, C)
+    assert oci.must("exec", "-e", "PATH=/bin", C, "echo", "hello").stdout == "hello\n"
+    assert "$.process: it is missing" in oci.fails("start", C)
+    oci.await_status(C, "stopped")
+    assert "$.process: it is missing" in oci.fails("run", "-b", place, f"{C}-run")
+
+
 @pytest.mark.parametrize("verb", ["start", "state", "kill", "delete", "pause", "resume", "ps", "update"])
 def test_a_container_that_is_not_there(oci: Runtime, verb: str) -> None:
     assert "container does not exist" in oci.fails(verb, "nobody")

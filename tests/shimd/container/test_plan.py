@@ -64,7 +64,7 @@ rooting: change to the root file system
 process: join session keyring
 process: set RLIMIT_NOFILE to 1024:2048
 process: set no_new_privs
-process: change to directory /home/app
+process: chdir to /home/app
 process: become user 1000:1000
 process: set parent death signal
 process: run sh"""
@@ -153,17 +153,19 @@ def test_a_plan_is_a_value() -> None:
     assert plan_of(usual()) != plan_of(config("sh"))
 
 
-@pytest.mark.parametrize(
-    ("place", "value", "path"),
-    [
-        ("process", {"terminal": True}, "$.process.terminal"),
-        ("hooks", {"poststart": [{"path": "/bin/true"}]}, "$.hooks"),
-    ],
-)
-def test_what_a_shim_lacks_is_refused_by_name(place: str, value: dict[str, Any], path: str) -> None:
+def test_what_a_shim_lacks_is_refused_by_name() -> None:
     with pytest.raises(RuntimeTrouble) as caught:
-        plan_of({**config("sh"), place: {**config("sh").get(place, {}), **value}})
-    assert str(caught.value) == f"plan {path}: a container with a shim has none (asyncrt-oci makes such ones)"
+        plan_of({**config("sh"), "hooks": {"poststart": [{"path": "/bin/true"}]}})
+    assert str(caught.value) == "plan $.hooks: a container with a shim has none (asyncrt-oci makes such ones)"
+
+
+def test_a_terminal_is_taken_once_there_are_devices_and_still_the_machines_root() -> None:
+    document = config("sh", process={"terminal": True, "consoleSize": {"height": 24, "width": 80}})
+    plan = plan_of(document)
+    places = {type(step).__name__: place for place, step in enumerate(plan.rooting)}
+    assert places["DefaultDevices"] + 1 == places["TakeConsole"] < places["PivotRoot"]
+    assert plan.terminal
+    assert not plan_of(config("sh")).terminal
 
 
 BARE: dict[str, Any] = {"maskedPaths": [], "readonlyPaths": []}

@@ -5,7 +5,8 @@ import select
 from collections.abc import Callable
 from pathlib import Path
 
-from shimd.server.streams import INDEX, Stream
+from shimd.server.log import INDEX, Log
+from shimd.server.streams import Stream
 
 
 class Later:
@@ -29,25 +30,26 @@ def test_the_index_is_paid_once_there_is_room(tmp_path: Path) -> None:
     loop, ended = Later(), []
     read, write = os.pipe()
     os.set_blocking(read, False)
-    stream = Stream(loop, 1, read, str(tmp_path), lambda: ended.append(True))
+    log = Log(str(tmp_path))
+    stream = Stream(loop, log, 1, read, lambda: ended.append(True))
     os.write(write, b"first")
     stream.readable(select.POLLIN)
     assert stream.size == 5
     # The log has room yet, the index has none.
-    index, full = os.dup(stream.index), os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, stream.index)
+    index, full = os.dup(log.index), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, log.index)
     os.write(write, b"second")
     stream.readable(select.POLLIN)
     assert (stream.size, stream.stalled, loop.watched) == (11, True, set())
     # Still none: it is asked for again, and nothing is counted twice.
     loop.timers.pop()()
     assert (stream.size, stream.stalled) == (11, True)
-    os.dup2(index, stream.index)
+    os.dup2(index, log.index)
     os.close(write)
     loop.timers.pop()()
     assert (stream.stalled, ended) == (False, [True])
     records = list(INDEX.iter_unpack((tmp_path / "index").read_bytes()))
     assert [record[1:] for record in records] == [(5, 1), (6, 1)]
     assert (tmp_path / "stdout").read_bytes() == b"firstsecond"
-    for fd in (index, full, stream.index, stream.log):
+    for fd in (index, full, log.index, log.files[1]):
         os.close(fd)
