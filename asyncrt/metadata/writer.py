@@ -24,6 +24,7 @@ import trio
 from asyncrt.errors import AsyncrtError
 from asyncrt.metadata.changes import AppendEvent, Change, DropContainer, PutContainer
 from asyncrt.metadata.names import Names
+from asyncrt.metadata.shelves import Shelved, shelve
 from asyncrt.metadata.store import Store
 from asyncrt.model.container import Container
 from asyncrt.model.events import Event
@@ -171,16 +172,17 @@ class Writer:
         puts: dict[str, Container] = {}
         drops: dict[str, None] = {}
         events: list[Event] = []
+        shelved: Shelved = {}
         for request in batch:
             try:
-                self._fold(request, puts, drops, events)
+                self._fold(request, puts, drops, events, shelved)
             except AsyncrtError as error:
                 request.error = error
-        if not (puts or drops or events):
+        if not (puts or drops or events or shelved):
             return None
         try:
             self._wal_bytes = await trio.to_thread.run_sync(
-                self.store.write, puts.values(), drops, events, limiter=self._limiter
+                self.store.write, puts.values(), drops, events, shelved, limiter=self._limiter
             )
         except AsyncrtError as error:
             self._names.undo()
@@ -191,7 +193,14 @@ class Writer:
             self._announce(events)
         return None
 
-    def _fold(self, request: _Request, puts: dict[str, Container], drops: dict[str, None], events: list[Event]) -> None:
+    def _fold(
+        self,
+        request: _Request,
+        puts: dict[str, Container],
+        drops: dict[str, None],
+        events: list[Event],
+        shelved: Shelved,
+    ) -> None:
         """Add a request to what the transaction is to do: of several records of one id the last counts."""
         renamed = [
             change.container.id
@@ -208,6 +217,8 @@ class Writer:
             elif isinstance(change, DropContainer):
                 puts.pop(change.id, None)
                 drops[change.id] = None
+            elif not isinstance(change, AppendEvent):
+                shelve(change, shelved)
             else:
                 seq = self._last_seq + len(events) + 1
                 attributes = dict(change.attributes)
