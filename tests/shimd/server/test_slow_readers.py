@@ -8,7 +8,7 @@ import pytest
 from shimd.wire.messages import Attach, Attached, Ended, Refusal
 from shimd.wire.values import LogWish
 from tests.shimd.configs import config, shell
-from tests.shimd.line import chunks, read_exactly
+from tests.shimd.line import chunks, read_exactly, until
 from tests.shimd.stage import NO_STREAM, OLDEST, Container, Stage
 
 pytestmark = pytest.mark.root
@@ -26,6 +26,11 @@ def private_kib(pid: int) -> int:
 
 def disk(container: Container) -> int:
     return sum(path.stat().st_blocks * 512 for path in container.directory.iterdir())
+
+
+def written(container: Container) -> int:
+    path = container.directory / "stdout"
+    return path.stat().st_size if path.exists() else 0
 
 
 def torrent(stage: Stage, log: LogWish = BOUND) -> Container:
@@ -72,11 +77,9 @@ def test_bad_readers(stage: Stage, readers: int) -> None:
 
 def test_the_oldest_is_told(stage: Stage) -> None:
     script = "dd if=/dev/zero bs=65536 count=320 2>/dev/null; echo; echo end; sleep 60"
+    whole = 320 * 65536 + len(b"\nend\n")
     container = stage.start(config("sh", "-c", script), log=BOUND)
-    [now] = container.attach(stdout=0)
-    for chunk in chunks(now):
-        if chunk.endswith(b"end\n"):
-            break
+    assert until(lambda: written(container) == whole)
     read, write = os.pipe2(os.O_CLOEXEC)
     container.fds.append(read)
     refused = container.ask(lambda seq: Attach(seq, False, 0, NO_STREAM, False), [write])
@@ -86,5 +89,4 @@ def test_the_oldest_is_told(stage: Stage) -> None:
     os.close(write)
     assert isinstance(answer, Attached)
     assert f"begins at byte {answer.stdout}:" in str(refused.trouble)
-    whole = 320 * 65536 + len(b"\nend\n")
     assert read_exactly(read, whole - answer.stdout).endswith(b"\nend\n")
