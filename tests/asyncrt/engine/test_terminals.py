@@ -309,12 +309,12 @@ def test_what_makes_no_sense(client: Client, image: str, options: dict[str, Any]
 
 @pytest.mark.parametrize("tty", [False, True])
 def test_an_exec_may_what_init_may(client: Client, image: str, tty: bool) -> None:
-    """Capabilities, seccomp, no_new_privs, ids, cgroups: as the container has them, unless the exec asks for another user."""
-    options = Options(
-        image, ("sleep", "60"), cap_drop=("CHOWN",), cap_add=("SYS_NICE",), no_new_privileges=True, user="app"
-    )
+    """Capabilities, seccomp, no_new_privs, ids, cgroups: as the container has them."""
+    caps = {"cap_drop": ("CHOWN",), "cap_add": ("SYS_NICE",)}
+    options = Options(image, ("sleep", "60"), no_new_privileges=True, user="app", **caps)
     [started] = [step for step in client.run(options) if step.step == "started"]
-    script = "for pid in 1 self; do grep -E '^(Cap|Seccomp:|NoNewPrivs|Uid|Gid|Groups)' /proc/$pid/status; cat /proc/$pid/cgroup; done"
+    wanted = "grep -E '^(Cap|Seccomp:|NoNewPrivs|Uid|Gid|Groups)' /proc/$pid/status"
+    script = f"for pid in 1 self; do {wanted}; cat /proc/$pid/cgroup; done"
     words = ("sh", "-c", script)
     if tty:
         answer = client.call(Exec(started.id, ExecOptions(words, tty=True)))
