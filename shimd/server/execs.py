@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from _socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 from typing import Any
@@ -13,7 +14,7 @@ from shimd.container.console import TakeConsole, peer, receive_master, resize
 from shimd.container.launch import Born
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
-from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble
+from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import processes
 from shimd.server import record
 from shimd.server.delivery import NULL
@@ -79,6 +80,9 @@ class Executions:
         except RuntimeTrouble as error:
             self.peer.send(ExecFailed(id, error.trouble))
             return
+        except OSError as error:  # EMFILE, ENOMEM: an exec's trouble, and not the container's
+            self.peer.send(ExecFailed(id, from_oserror("exec", id[:12], error)))
+            return
         finally:
             channel.close_all(stdio)
         self.by_pid[execution.born.pid] = execution
@@ -131,7 +135,10 @@ class Executions:
             return []  # it failed before it had one
         finally:
             execution.console.close()
-        execution.slave = peer(master)
+        try:
+            execution.slave = peer(master)
+        except OSError as error:  # EMFILE: then nobody resizes it but its holder
+            print(f"keep the terminal of exec {execution.id[:12]}: {error.strerror}", file=sys.stderr, flush=True)
         return [master]
 
     def reaped(self, pid: int, status: int, cpu_seconds: float) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import struct
+import sys
 from _socket import SO_PEERCRED, SOL_SOCKET, socket
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from shimd.wire import channel
 from shimd.wire.codec import WireError, encode
 from shimd.wire.messages import Message
 
+RETRY_SECONDS = 1.0
 Handler = Callable[[Message, list[int]], None]
 
 
@@ -33,7 +35,7 @@ class Peer:
         self.end: socket | None = None
         if end is not None:
             self._take(end)
-        loop.watch(listener.fileno(), select.POLLIN, self._accept)
+        self._listen()
 
     @property
     def present(self) -> bool:
@@ -45,8 +47,17 @@ class Peer:
         end.setblocking(False)
         self.loop.watch(end.fileno(), select.POLLIN, self._event)
 
+    def _listen(self) -> None:
+        self.loop.watch(self.listener.fileno(), select.POLLIN, self._accept)
+
     def _accept(self, events: int) -> None:
-        fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # _socket has it; typeshed forgot
+        try:
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # _socket has it; typeshed forgot
+        except OSError as error:  # EMFILE: who connects waits until there is room; ECONNABORTED: it left again
+            print(f"accept a supervisor: {error.strerror}", file=sys.stderr, flush=True)
+            self.loop.unwatch(self.listener.fileno())
+            self.loop.at(RETRY_SECONDS, self._listen)
+            return
         end = channel.from_fd(fd)
         _, uid, _ = struct.unpack("3i", end.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
         if uid != 0:

@@ -18,6 +18,7 @@ from shimd.server.log import Log
 
 RETRY_SECONDS = 1.0  # between tries on a full disk
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS)
+SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # no fd for the log's file just now: as a full disk
 FROM_NOW, OLDEST = -2, -3  # offsets of shimd.wire.messages.Attach
 
 
@@ -126,7 +127,7 @@ class Stream:
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno not in DISK_TROUBLE:
+            if error.errno not in (*DISK_TROUBLE, *SHORTAGE):
                 raise
             # The bytes stay in the pipe: the container waits, nothing is lost. Try again when somebody made room.
             self.stalled = True

@@ -1,6 +1,7 @@
 """A supervisor's end of the conversation with a shim, and how a test waits: each wait has an end."""
 
 import os
+import resource
 import select
 import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, socket
@@ -136,6 +137,13 @@ def chunks(fd: int, timeout: float = TIMEOUT) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
+
+
+def no_more_fds(pid: int) -> tuple[int, int]:
+    """Let a process open nothing more; its limit as it was, for resource.prlimit()."""
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    lowest = next(number for number in range(len(taken) + 1) if number not in taken)
+    return resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 def until(truth: Callable[[], object], timeout: float = TIMEOUT) -> bool:

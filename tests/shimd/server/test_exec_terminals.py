@@ -1,6 +1,7 @@
 """Execs with terminals, execs of a paused container, and what is remembered of their ends."""
 
 import os
+import resource
 import select
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from shimd.linux import freezer
 from shimd.wire.messages import Done, Exec, ExecEnded, ExecFailed, ExecStarted, Refusal, Resize
 from tests.shimd.configs import MOUNTS, config, process_of
-from tests.shimd.line import gone, until
+from tests.shimd.line import gone, no_more_fds, until
 from tests.shimd.stage import Container, Stage
 
 pytestmark = pytest.mark.root
@@ -153,6 +154,20 @@ def test_refused_while_it_is_paused(box: Container, stage: Stage) -> None:
     assert "it is paused (possible while it is running)" in str(answer.trouble)
     out, _ = box.exec("f", process_of("echo", "awake"))
     assert os.read(out, 100) == b"awake\n"
+
+
+def test_a_shim_without_fds_left_refuses_and_lives(box: Container, stage: Stage) -> None:
+    before = no_more_fds(box.shim_pid)
+    box.ask(lambda seq: Exec(seq, "e", process_of("true", terminal=True)))
+    assert "too many open files" in str(box.expect(ExecFailed).trouble)
+    line = box.reconnect()  # nor can it accept anybody
+    assert line.silent(0.2)
+    resource.prlimit(box.shim_pid, resource.RLIMIT_NOFILE, before)
+    try:
+        assert line.query().state == "running"
+    finally:
+        line.close()
+    assert stage.complaints() == "accept a supervisor: Too many open files\n"
 
 
 def test_their_ends_are_told_to_the_next_supervisor(box: Container) -> None:

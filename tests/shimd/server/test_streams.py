@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import select
 import struct
 import time
@@ -11,7 +12,7 @@ import pytest
 from shimd.wire import channel
 from shimd.wire.messages import Attach, Attached, CloseStdin, Done, Refusal
 from tests.shimd.configs import config, shell
-from tests.shimd.line import chunks, gone, read_all, read_exactly, until
+from tests.shimd.line import chunks, gone, no_more_fds, read_all, read_exactly, until
 from tests.shimd.stage import FROM_NOW, NO_STREAM, Container, Stage
 
 pytestmark = pytest.mark.root
@@ -167,6 +168,17 @@ def test_a_clients_pipe_is_not_made_another(stage: Stage, terminal: bool) -> Non
     assert container.ended().record.code == 0
     assert os.get_blocking(read)
     channel.close_all((read, write))
+
+
+def test_a_shim_without_fds_left_keeps_what_was_written(stage: Stage) -> None:
+    container = stage.start(shell("read x; echo words"), stdin=True)
+    pen = container.attach_stdin()
+    before = no_more_fds(container.shim_pid)
+    os.write(pen, b"\n")
+    assert container.silent(0.3)
+    resource.prlimit(container.shim_pid, resource.RLIMIT_NOFILE, before)
+    assert container.ended().record.code == 0
+    assert container.log("stdout") == b"words\n"
 
 
 def test_a_half_close_waits_for_what_is_under_way(stage: Stage) -> None:
