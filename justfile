@@ -67,6 +67,11 @@ suite-crun *args: setup
 fuzz-tar seconds="600" *args: setup
     @{{ python }} -m tests.asyncrt.layers.test_fuzz "$@"
 
+# runtime-tools' validation over asyncrt-oci or RUNTIME=runc, from TOOLS_TREE (see the head of tests/foreign/tools.sh)
+[group('judge')]
+suite-tools *args: setup
+    @sh tests/foreign/tools.sh "$@"
+
 # what CI runs
 [group('judge')]
 ci:
