@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def files_of(oci: Installed, id: str) -> dict[str, Any]:
 
 
 def test_what_is_written_is_what_the_reference_writes(oci: Installed) -> None:
-    document = config("sleep", "100", annotations={"colour": "grün", "": '"\\'}, hostname="box")
+    document = config("sleep", "100", annotations={"colour": "grün", "a/b": '"\\'}, hostname="box")
     bundle = str(oci.bundle(document))
     oci.must("create", "-b", bundle, C)
     assert oci.asked() == []
@@ -83,7 +84,7 @@ def test_init_runs_a_sealed_copy(oci: Installed) -> None:
     fd = os.open(exe, os.O_RDONLY)
     try:
         assert fcntl.fcntl(fd, F_GET_SEALS) & EVERY_SEAL == EVERY_SEAL
-        with pytest.raises(OSError, match="not permitted"):
+        with pytest.raises(OSError, match=r"not permitted|busy"):
             os.close(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY))
     finally:
         os.close(fd)
@@ -94,14 +95,15 @@ def test_init_holds_nothing_of_its_maker(oci: Installed) -> None:
     place = Path(f"/proc/{oci.state(C)['pid']}/fd")
     held = {os.readlink(entry) for entry in place.iterdir() if int(entry.name) > 2}
     assert {str(oci.root / C / name) for name in ("start", "outcome")} <= held
-    assert not [path for path in held if path in (str(oci.root / C), "/") or path.startswith("socket:")]
+    assert str(oci.root / C) not in held
+    assert not [path for path in held if path.startswith("socket:")], held
     oci.must("start", C)
     until(lambda: len(list(place.iterdir())) == 3, "the program has 0, 1 and 2")
 
 
 LOOK = """
 id; pwd; env; hostname; ls /dev /proc/self/fd /data / /etc; ls -ln /dev/fuse /dev/null /dev/shm
-grep -E '^(Cap|NoNew|Seccomp|Sig|Groups|Umask|Uid|Gid)' /proc/self/status
+grep -E '^(Cap|NoNew|Seccomp|Sig[BIC]|Groups|Umask|Uid|Gid)' /proc/self/status
 cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward /proc/self/limits /proc/self/cgroup
 while read a b c rest; do echo $rest; done </proc/self/mountinfo
 """
@@ -148,7 +150,8 @@ def test_the_container_is_the_references(oci: Installed, kind: str) -> None:
         oci.asked()
         seen.append(output.read_text().replace(id, "ID"))
     assert "Cap" in seen[0]
-    assert seen[0] == seen[1]
+    different = list(unified_diff(*(text.splitlines() for text in seen), lineterm="", n=0))
+    assert not different, "\n".join(different)
 
 
 def test_a_joined_network(oci: Installed) -> None:
