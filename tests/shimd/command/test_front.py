@@ -102,7 +102,7 @@ def test_init_holds_nothing_of_its_maker(oci: Installed) -> None:
 
 
 LOOK = """
-id; pwd; env; hostname; ls /dev /proc/self/fd /data / /etc; ls -ln /dev/fuse /dev/null /dev/shm
+id; pwd; env; hostname; ls /dev /proc/self/fd /var / /etc; ls -ln /dev/fuse /dev/null /dev/shm
 grep -E '^(Cap|NoNew|Seccomp|Sig[BIC]|Groups|Umask|Uid|Gid)' /proc/self/status
 cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward /proc/self/limits /proc/self/cgroup
 while read a b c rest; do echo $rest; done </proc/self/mountinfo
@@ -111,7 +111,7 @@ FILTER = {
     "defaultAction": "SCMP_ACT_ALLOW",
     "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
 }
-BIND = {"destination": "/data", "type": "bind", "source": ".", "options": ["rbind", "ro", "nosuid"]}
+BIND = {"destination": "/var", "type": "bind", "source": ".", "options": ["rbind", "ro", "nosuid"]}
 KINDS: dict[str, dict[str, Any]] = {
     "the usual": {},
     "a user": {
@@ -201,8 +201,8 @@ def test_a_program_that_cannot_be_executed(oci: Installed, name: str) -> None:
     place.mkdir()
     (place / name).write_text(SCRIPTS[name])
     (place / name).chmod(0o755)
-    bind = {"destination": "/programs", "type": "bind", "source": str(place), "options": ["rbind"]}
-    bundle = str(oci.bundle(config(f"/programs/{name}", mounts=[*MOUNTS, bind])))
+    bind = {"destination": "/var", "type": "bind", "source": str(place), "options": ["rbind"]}
+    bundle = str(oci.bundle(config(f"/var/{name}", mounts=[*MOUNTS, bind])))
     said = []
     for environment in ({}, OFF):
         oci.must("create", "-b", bundle, C, **environment)

@@ -144,7 +144,7 @@ def test_a_directory_that_somebody_else_can_use_is_not_used(oci: Installed, how:
     gone(oci, C)
 
 
-@pytest.mark.parametrize("room", range(2, 9))
+@pytest.mark.parametrize("room", range(2, 8))
 def test_a_full_disk_has_the_references_words(oci: Installed, room: int) -> None:
     """ROOT on a file system with so many inodes: whichever file has no room, nothing is left."""
     place = oci.folder / "full"
