@@ -25,6 +25,7 @@ from asyncrt import __version__
 from asyncrt.errors import RegistryFailed, shown
 from asyncrt.registry import addresses, endpoints, failures
 from asyncrt.registry.addresses import Reach
+from asyncrt.registry.attempts import retry_after
 from asyncrt.registry.dialing import Dialer, Resolver, resolve
 from asyncrt.registry.endpoints import Trust
 
@@ -35,6 +36,7 @@ _MOST_REDIRECTS = 5
 _LONGEST_URL = 8192
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
+_WAITING = frozenset({429, 503})
 _ERROR_BYTES = 64 << 10
 _AGENT = f"asyncrt/{__version__}"
 
@@ -144,8 +146,9 @@ class Answer:
     def _has_body(self) -> bool:
         return self.request.method != "HEAD" and self.status not in (204, 304)
 
-    async def error(self, wait: float | None = None) -> Exception:
+    async def error(self) -> Exception:
         """What an answer of no success is raised as."""
+        wait = retry_after(self.headers.get("retry-after", "")) if self.status in _WAITING else None
         body = b""
         try:
             body = await self.read(_ERROR_BYTES)

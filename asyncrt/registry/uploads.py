@@ -217,7 +217,7 @@ class _Upload:
 
 async def _location(repository: Repository, answer: Answer) -> str:
     if "location" not in answer.headers:
-        raise RegistryFailed(_DEED, repository.name, "the registry does not say where an upload goes on")
+        raise answer.refused("the registry does not say where an upload goes on")
     return await repository.client.exchanges.follow(answer)
 
 

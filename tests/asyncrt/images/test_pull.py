@@ -1,36 +1,29 @@
 """Whole images to and from docker-registry, into the content store: at once, shared, killed, and gone on with."""
 
 import json
-import os
-import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from asyncrt.content.store import Content
 from asyncrt.errors import AsyncrtError, BadImage, NoSuchObject, RegistryFailed
 from asyncrt.images import documents
 from asyncrt.images.blobs import Blobs
 from asyncrt.images.documents import Index, Manifest
-from asyncrt.images.fetching import Fetches, open_fetches
-from asyncrt.images.image import Image
 from asyncrt.images.progress import ENDS, Progress, State
-from asyncrt.images.pull import pull
 from asyncrt.images.push import push
 from asyncrt.model import media_types
 from asyncrt.model.descriptor import Descriptor
 from asyncrt.model.platform import parse as platform
 from asyncrt.model.reference import Reference
 from asyncrt.registry import listing
-from asyncrt.registry.client import Client
 from tests.asyncrt.images import pictures
 from tests.asyncrt.images.shelf import Shelf
+from tests.asyncrt.images.side import content, side
 from tests.asyncrt.registry.peer import Registry, needs_registry, serving
-from tests.asyncrt.registry.server import Call, Server, client_of
+from tests.asyncrt.registry.server import Call
 from tests.asyncrt.registry.server import serving as talking
 
 pytestmark = needs_registry
@@ -44,45 +37,6 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with serving(tmp_path_factory.mktemp("registry")) as one:
         yield one
-
-
-@pytest.fixture(params=["shelf", "content"])
-def make_blobs(request: pytest.FixtureRequest) -> Callable[[Path], Blobs]:
-    """The store of the tests, and the real one."""
-    if request.param == "shelf":
-        return Shelf
-    jobs = pytest.importorskip("asyncrt.content.jobs")
-    return lambda place: jobs.Blobs(Content(place))
-
-
-class Side:
-    """One machine: a client, a store, its fetches."""
-
-    def __init__(self, client: Client, blobs: Blobs, fetches: Fetches, host: str) -> None:
-        self.client, self.blobs, self.fetches, self.host = client, blobs, fetches, host
-
-    async def pull(self, path: str, tag: str = "v1", wanted: str = "linux/amd64", **more: object) -> Image:
-        reference = Reference(self.host, path, "" if ":" in tag else tag, tag if ":" in tag else "")
-        return await pull(self.client, self.fetches, self.blobs, reference, platform(wanted), **more)  # type: ignore[arg-type]
-
-    async def push(self, target: Descriptor, path: str, tag: str = "v1", **more: object) -> None:
-        await push(self.client, self.blobs, target, Reference(self.host, path, tag), **more)  # type: ignore[arg-type]
-
-
-@asynccontextmanager
-async def side(registry: Registry | Server, blobs: Blobs) -> AsyncIterator[Side]:
-    server = Server(int(registry.host.rpartition(":")[2]), "http")
-    async with client_of(server) as client, open_fetches(blobs) as fetches:
-        yield Side(client, blobs, fetches, registry.host)
-
-
-async def content(blobs: Blobs, descriptor: Descriptor) -> bytes:
-    reader = await blobs.open(descriptor)
-    found = bytearray()
-    while chunk := await reader.read_at(len(found), MIB):
-        found += chunk
-    await reader.close()
-    return bytes(found)
 
 
 async def test_an_image_goes_and_comes_back_to_the_byte(
@@ -122,9 +76,9 @@ async def test_an_index_gives_the_machine_its_own(registry: Registry, tmp_path: 
         assert (found.target, found.descriptor.digest) == (nested, better.digest)
         with pytest.raises(NoSuchObject, match=r"no image for linux/s390x \(--platform: linux/amd64, linux/arm/v6\)"):
             await there.pull("multi", wanted="linux/s390x")
+        part = Shelf(tmp_path / "part")
+        part.add(await content(ours, target), target.media_type)
         with pytest.raises(NoSuchObject, match=r"one of its platforms is not here.*push the image of one platform"):
-            part = Shelf(tmp_path / "part")
-            part.add(await content(ours, target), target.media_type)
             await push(there.client, part, target, Reference(there.host, "x", "y"))
 
 
@@ -350,67 +304,3 @@ async def test_what_refers_to_an_image_is_found_by_it(registry: Registry, tmp_pa
         assert [one.digest for one in found] == [one.digest for one in pushed]
         with pytest.raises(BadImage, match="it is an artifact"):
             await here.pull("signed", "s0")
-
-
-# 12 times here; ASYNCRT_KILLS=200 is what the promise was measured with.
-async def test_killed_at_random_and_gone_on_with(tmp_path: Path, make_blobs: Callable[[Path], Blobs]) -> None:
-    kills = int(os.environ.get("ASYNCRT_KILLS", "12"))
-    dice = random.Random(kills)
-    ours = Shelf(tmp_path / "ours")
-    with serving(tmp_path / "registry") as registry:
-        done = 0
-        for round in range(10_000):
-            if done >= kills:
-                break
-            layers = [pictures.noise(dice.randrange(2 * MIB), (round, n)) for n in range(6)]
-            target = pictures.image(ours, layers)
-            path = f"killed/{round}"
-
-            async def pushing(target: Descriptor = target, path: str = path) -> None:
-                async with side(registry, ours) as here:
-                    await here.push(target, path)
-
-            done += await interrupted(registry, pushing, dice, 3)
-            place = tmp_path / f"theirs-{round}"
-
-            async def pulling(place: Path = place, path: str = path, layers: list[bytes] = layers) -> None:
-                async with side(registry, make_blobs(place)) as there:
-                    image = await there.pull(path)
-                    assert [await content(there.blobs, layer) for layer in image.layers] == layers
-
-            done += await interrupted(registry, pulling, dice, 3)
-
-
-async def interrupted(registry: Registry, job: Callable[[], object], dice: random.Random, times: int) -> int:
-    """Run `job` until it ends well; before that it is cut `times` times: the registry killed, or the job cancelled."""
-    cuts = 0
-    for _ in range(times):
-        after = dice.uniform(0.0, 0.06)
-        if dice.random() < 0.5:
-            with trio.move_on_after(after) as scope:
-                await job()  # type: ignore[misc]
-            cuts += scope.cancelled_caught
-        else:
-            cuts += await killed(registry, job, after)
-    with trio.fail_after(20):
-        await job()  # type: ignore[misc]
-    return cuts
-
-
-async def killed(registry: Registry, job: Callable[[], object], after: float) -> int:
-    async def kill() -> None:
-        await trio.sleep(after)
-        registry.kill()
-        if int(after * 1e6) % 2:  # every second time it is back while the job still tries
-            await trio.to_thread.run_sync(registry.start)
-
-    failed = 0
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(kill)
-        try:
-            await job()  # type: ignore[misc]
-        except RegistryFailed:
-            failed = 1
-    registry.kill()
-    await trio.to_thread.run_sync(registry.start)
-    return max(failed, 1)

@@ -246,6 +246,7 @@ def docker(caller: Caller, image: Path) -> House:
         "iptables": False,
         "bridge": "none",
         "runtimes": {"asyncrt": {"path": str(ASYNCRT)}},
+        "default-runtime": "asyncrt",
     }
     (home / "daemon.json").write_text(json.dumps(settings))
     (home / "config.json").write_text("{}")

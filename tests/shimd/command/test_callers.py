@@ -1,5 +1,6 @@
 """podman, containerd and dockerd with asyncrt-oci in runc's place: run, exec, stop, remove, exit codes, logs."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shimd.command.version import version
 from tests.patience import until
 from tests.shimd.command.callers import (
     ASYNCRT,
@@ -60,6 +62,15 @@ def the_usual(house: House) -> None:
     assert caller.must(*cli, "exec", "one", "echo", "again") == "again\n"
     caller.must(*cli, "rm", "-f", "one")
     assert caller.must(*cli, "ps", "-aq") == ""
+
+
+def test_docker_reads_the_version_as_ours(image: Path, tmp_path: Path) -> None:
+    """Though the line begins with a form for those who look for runc's."""
+    with apart(tmp_path) as caller:
+        docker(caller, image)
+        parts = json.loads(caller.must("docker", "version", "-f", "{{json .Server.Components}}"))
+        versions = {part["Name"]: (part["Version"], part["Details"]["GitCommit"]) for part in parts}
+        assert versions["asyncrt"] == (version(), version())
 
 
 def test_containerd(image: Path, tmp_path: Path) -> None:
