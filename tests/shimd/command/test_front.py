@@ -182,6 +182,7 @@ def test_failures_have_the_references_words(oci: Installed) -> None:
     both(oci, "create", "-b", str(oci.bundle(config("true", hostname=7), "bad")), C)
     both(oci, "create", "-b", "/nonexistent", C)
     both(oci, "create", "-b", good, "no/id")
+    both(oci, "create", "-b", good, ".id")
     both(oci, "start", C)
     both(oci, "delete", C)
     oci.must("create", "-b", good, C)
@@ -241,6 +242,17 @@ def test_what_is_unusual_is_the_references(oci: Installed, kind: str) -> None:
     assert oci.asked() == ([] if plain else ["start"])
     oci.must("delete", "-f", C)
     assert oci.asked() == ([] if plain else ["delete"])
+
+
+def test_the_log_is_there_though_nothing_is_said(oci: Installed) -> None:
+    bundle, log = str(oci.bundle(SLEEP)), oci.folder / "own-log"
+    assert (
+        subprocess.run([*oci.program, "--log", str(log), *oci.command("create", "-b", bundle, C)[1:]]).returncode == 0
+    )
+    assert (oci.asked(), log.read_text()) == ([], "")
+    words = [*oci.program, "--log", "/nonexistent/log", *oci.command("delete", "-f", C)[1:]]
+    assert "open log /nonexistent/log" in subprocess.run(words, capture_output=True, text=True).stderr
+    assert oci.asked() == ["delete"]
 
 
 def test_the_ways_in_which_callers_write_it(oci: Installed) -> None:
