@@ -72,6 +72,11 @@ fuzz-tar seconds="600" *args: setup
 suite-tools *args: setup
     @sh tests/foreign/tools.sh "$@"
 
+# 100,000 runs while the supervisor is killed over and over, hours; less by --runs, --pause (see tests/soak)
+[group('judge')]
+soak *args: setup
+    @{{ python }} -m tests.soak "$@"
+
 # what CI runs
 [group('judge')]
 ci:
