@@ -62,6 +62,11 @@ suite-runc *args: setup
 suite-crun *args: setup
     @sh tests/foreign/crun.sh "$@"
 
+# mutated tars against the reader and extractor of layers, for some seconds (see the head of tests/asyncrt/layers/test_fuzz.py)
+[group('judge')]
+fuzz-tar seconds="600" *args: setup
+    @{{ python }} -m tests.asyncrt.layers.test_fuzz "$@"
+
 # what CI runs
 [group('judge')]
 ci:

@@ -44,7 +44,7 @@ PY
 exec 9<pyproject.toml
 flock 9
 
-wanted=$({ cat pyproject.toml shimd/*/*.[ch]; printf '%s\n' "$PWD" "$identity"; } | sha256sum | cut -d ' ' -f 1)
+wanted=$({ cat pyproject.toml setup.py shimd/*/*.[ch] shimd/command/front/*.[ch]; printf '%s\n' "$PWD" "$identity"; } | sha256sum | cut -d ' ' -f 1)
 stamp=.venv/stamp${extra:+-$extra}
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0

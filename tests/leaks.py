@@ -31,6 +31,10 @@ from tests import reaper
 PLACES = ("/tmp/asyncrt*", "/run/asyncrt*", "/var/lib/asyncrt*")
 CGROUP_PREFIX = "asyncrt"
 NAMES = re.compile(r"asyncrt-|shimd|-m asyncrt\b|/asyncrt ")
+# asyncrt-oci's planner ends by itself ten seconds after the last request, and its files with it: that it does is a test
+# of its own (tests/shimd/command/test_planner.py).
+PLANNER = "asyncrt-planner"
+PLANNERS_PLACE = "/run/asyncrt-oci-planner"
 TEMP_OF_PID = re.compile(r"^/tmp/asyncrt-(\d+)-")
 # The kernel ends namespaces, cgroups and mounts some time after the last process: RCU grace periods,
 # workqueues.
@@ -65,7 +69,7 @@ def snapshot(dirs: Iterable[Path | str] = (), family: int | None = None) -> Snap
     family = reaper.family() if family is None else family
     paths = [os.path.realpath(path) for path in dirs]
     table = {process.pid: process for process in _processes()}
-    ours = _ours(table, family, paths)
+    ours = {pid for pid in _ours(table, family, paths) if table[pid].comm != PLANNER}
     mounts = list(_mounts())
     places = [*paths, *_usual_places(table, ours)]
     return Snapshot(
@@ -217,6 +221,8 @@ def _usual_places(table: Mapping[int, Process], ours: set[int]) -> Iterator[str]
     for pattern in PLACES:
         folder, _, name = pattern.rpartition("/")
         for path in Path(folder).glob(name):
+            if str(path) == PLANNERS_PLACE:
+                continue
             owner = TEMP_OF_PID.match(str(path))
             if owner and (pid := int(owner[1])) in table and pid not in ours:
                 continue

@@ -17,7 +17,7 @@ LONGEST = 400
 # A file past LONGEST lines hides a second noun. What is here has none, and says why.
 LONG_FILES: dict[str, str] = {}
 # What an import must not bring along: `asyncrt --help` takes 60 ms at most, a shim has all the zygote has.
-HEAVY = {"anyio", "asyncio", "msgpack", "msgspec", "pyroute2", "sqlite3", "ssl", "structlog", "trio"}
+HEAVY = {"anyio", "asyncio", "httpcore2", "msgpack", "msgspec", "pyroute2", "sqlite3", "ssl", "structlog", "trio"}
 
 
 def sources(*folders: str) -> list[Path]:

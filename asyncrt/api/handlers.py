@@ -16,7 +16,7 @@ from asyncrt.engine import attach, ending, execute, pause, remove, statistics, s
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.start import Streams, start
-from asyncrt.errors import AsyncrtError, BadRequest, Unavailable
+from asyncrt.errors import AsyncrtError, BadRequest, Conflict, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.options import Options
@@ -294,7 +294,10 @@ async def each(
 
 async def logs(engine: Engine, request: p.Logs, item: Send) -> None:
     """The files themselves, read-only: what is read from them costs the supervisor nothing."""
-    directory = engine.directories.of(engine.table.find(request.ref, "read logs of").id)
+    container = engine.table.find(request.ref, "read logs of")
+    if container.options.log_format == "none":
+        raise Conflict("read logs of", container.name, "it keeps none (its log format is none)")
+    directory = engine.directories.of(container.id)
     names: list[str] = []
     fds: list[int] = []
     try:
@@ -316,7 +319,7 @@ async def exec_(engine: Engine, request: p.Exec, fds: list[int], item: Send) -> 
     if len(fds) != wanted:
         raise BadRequest("exec in", request.ref, f"{wanted} fds are needed, {len(fds)} came", hint)
     container = engine.table.find(request.ref, "exec in")
-    execution = await execute.execute(engine, container, request.options, fds)
+    execution = await execute.execute(engine, container, request.options, fds, request.id)
     for fd in fds:  # the process has them; as long as they were open here its reader would see no end
         os.close(fd)
     fds.clear()

@@ -5,6 +5,7 @@ survives the writer; a *hold* keeps blobs from collection while somebody is abou
 
     store     the blobs: opened (verified), read, listed, removed
     ingest    one writer's way to a blob: resumed, checked, committed once
+    jobs      the same for trio
     collect   what may go: marking is a value, sweeping leaves what is in flight
 
 Lifecycle: ingest -> write ... -> commit -> (settle, behind the answer) -> open ... -> collect. Who enters: images and

@@ -55,7 +55,7 @@ class Ingest:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             self._catch_up()
         except OSError as error:
-            self.close()
+            self._release()
             raise self._failed(error) from error
 
     def __enter__(self) -> Self:
@@ -65,7 +65,12 @@ class Ingest:
         self.close()
 
     def close(self) -> None:
-        """Let go of it. What is there is kept, unless it was committed or dropped."""
+        """Let go of it. What is there is kept, unless it was committed or dropped, or is nothing."""
+        if self._lock >= 0 and not self.offset:
+            self.drop()
+        self._release()
+
+    def _release(self) -> None:
         for file in (self._file, self._lock):
             if file >= 0:
                 os.close(file)
@@ -129,16 +134,17 @@ class Ingest:
     def commit(self, size: int = -1, digest: Digest | None = None) -> Digest:
         """Make it a blob, visible to all at once; its digest. That the blob is there already is success.
 
-        BadImage: other bytes than were said (`size`, if it is not -1, or the digest); they are dropped then, since no
-        resuming would mend them. StorageFailed: the disk refuses, the ingest is kept.
+        BadImage: other bytes than were said (`size`, if it is not -1, or the digest); they are gone then, since no
+        resuming would mend them, and `offset` is 0. StorageFailed: the disk refuses, the ingest is kept.
         """
         wanted = digest or self._digest
         found = Digest(self._algorithm, self._hash.hexdigest())
         if size >= 0 and self.offset != size:
-            self.drop()
-            raise BadImage("store blob", str(wanted or found), f"{self.offset} bytes came, where {size} were said")
+            came = self.offset
+            self.restart()
+            raise BadImage("store blob", str(wanted or found), f"{came} bytes came, where {size} were said")
         if wanted is not None and wanted != found:
-            self.drop()
+            self.restart()
             raise BadImage("store blob", str(wanted), f"the bytes that came have the digest {found}")
         try:
             self._publish(self._path, found)
@@ -159,7 +165,7 @@ class Ingest:
         except OSError as error:
             raise self._failed(error) from error
         finally:
-            self.close()
+            self._release()
 
     def _failed(self, error: OSError) -> StorageFailed:
         cause = (error.strerror or str(error)).lower()

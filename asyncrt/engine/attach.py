@@ -47,6 +47,8 @@ async def attach(engine: Engine, container: Container, wish: Wish, fds: Sequence
 
 async def _replay(engine: Engine, container: Container, wish: Wish, fds: Sequence[int]) -> Attached:
     """Have what the log has sent, each stream at its reader's pace; a log that is gone is an end, too."""
+    if container.options.log_format == "none":
+        raise Conflict(DEED, container.name, "it keeps no log: its stdio was its starter's own")
     directory = engine.directories.of(container.id)
     oldest = _oldest(directory / "marks")
     begun = {"stdout": NOT_THIS, "stderr": NOT_THIS}

@@ -22,6 +22,7 @@ from asyncrt.supervisor.task import Task
 from asyncrt.supervisor.trees import Trees
 from asyncrt.supervisor.zygote import Zygote
 from shimd.linux import freezer
+from shimd.spec.config import Process
 
 # Starts under way at once: enough to keep every core busy while some wait for the kernel, few enough that they do
 # not only wait for each other's locks (measured on 2 cores: 4 to 16 are alike, 64 costs 15 %).
@@ -57,6 +58,8 @@ class Engine:
         self.table = Table()
         self.tasks: dict[str, Task] = {}
         """Running containers, and those that are being started, by container id."""
+        self.bases: dict[str, Process] = {}
+        """The processes of containers in which something was exec'd, until they are removed (engine/execute.py)."""
         self.beginning: set[str] = set()
         """Containers whose start was asked for, until it is over, however it went."""
         self.leaving: dict[str, Task] = {}
@@ -101,6 +104,7 @@ class Engine:
     def bury(self, container: Container) -> None:
         """Forget a removed container, but for those who ask how it ended."""
         self.table.drop(container.id)
+        self.bases.pop(container.id, None)
         self.departed[container.id] = container
         if len(self.departed) > REMEMBERED:
             self.departed.popitem(last=False)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import trio
 
+from asyncrt.errors import Conflict
 from asyncrt.metadata.writer import Writer
 from asyncrt.model.events import Event
 
@@ -35,12 +36,23 @@ class Bus:
         await self._changed.wait()
 
     async def follow(self, writer: Writer, after: int, follow: bool) -> AsyncIterator[Event]:
-        """Events with a number above `after`; -1: only those to come. Ends at the newest unless `follow`."""
+        """Events with a number above `after`; -1: only those to come, 0: all there are.
+
+        Ends at the newest unless `follow`.
+        Conflict where there is a gap: the next ones are trimmed (the cause names the oldest there is; the listener may
+        have become too slow for them), or no event had that number yet.
+        """
         reached = writer.last_seq if after < 0 else after
+        if reached > writer.last_seq:
+            cause = f"the newest has number {writer.last_seq}: these records are not those that {reached} came from"
+            raise Conflict("read events", f"after {reached}", cause)
         while True:
             changed = self._changed
             while reached < writer.last_seq:
                 for event in await self._after(writer, reached):
+                    if event.seq > reached + 1 and reached:  # 0: it has seen none, so it misses none
+                        cause = f"they are trimmed; the oldest there is has number {event.seq}"
+                        raise Conflict("read events", f"after {reached}", cause, f"ask for those after {event.seq - 1}")
                     reached = event.seq
                     yield event
             if not follow:

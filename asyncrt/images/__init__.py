@@ -13,7 +13,9 @@ and an *archive* (docker) are images as files.
     progress     how far each blob is, as values on a channel
     fetching     one fetch a digest, however many wait for it
     image, pull, push   a whole image between a registry and the store
+    unpacking           a whole image from the store to layers that containers stand on
     layout, archive     a whole image between files and the store
 
-Who enters: the engine. Deliberately absent: layers are never opened here, and labels and annotations decide nothing.
+Who enters: the engine. Deliberately absent: labels and annotations decide
+nothing.
 """

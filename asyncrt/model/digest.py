@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from asyncrt.errors import BadImage
@@ -60,3 +61,14 @@ def is_digest(text: str) -> bool:
 def new_hash(algorithm: str = "sha256") -> _Hash:
     """A hash by a name of ALGORITHMS."""
     return hashlib.new(algorithm, usedforsecurity=False)
+
+
+def chain_ids(diff_ids: Iterable[Digest]) -> list[Digest]:
+    """The chainID of each layer, from the lowest up: what it is with all that lies below it.
+
+    Source: image-spec config.md, "Layer ChainID".
+    """
+    chains: list[Digest] = []
+    for diff_id in diff_ids:
+        chains.append(Digest.of(f"{chains[-1]} {diff_id}".encode()) if chains else diff_id)
+    return chains

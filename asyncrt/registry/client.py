@@ -273,7 +273,7 @@ class Repository:
             try:
                 async with self.client.ask(endpoint, request, self.path, self._scopes(scopes)) as answer:
                     if not 200 <= answer.status < 300:
-                        raise await self.error(answer)
+                        raise await answer.error()
                     return await take(answer)
             except AsyncrtError:
                 if number == len(places) or self.client.last_word(endpoint):
@@ -300,10 +300,6 @@ class Repository:
             )
         return Request(method, url, endpoint.trust, deed, subject, endpoint.host, endpoint.insecure, headers, body)
 
-    async def error(self, answer: Answer) -> Exception:
-        wait = attempts.retry_after(answer.headers.get("retry-after", "")) if answer.status in _WAITING else None
-        return await answer.error(wait)
-
     def _scopes(self, scopes: Scopes | None) -> Scopes:
         return self.scopes() if scopes is None else scopes
 
@@ -312,7 +308,6 @@ class Repository:
 
 
 _WORTH_AN_ATTEMPT = 256 << 10  # bytes: a server that sends one and breaks off is not asked for ever
-_WAITING = frozenset({429, 503})
 
 
 class _Download:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -172,6 +174,7 @@ class Credentials:
         if not _HELPER_NAME.fullmatch(helper):
             raise self._broken(f"{helper[:80]!r} is no name of a helper")
         process: trio.Process | None = None
+        well = False
         try:
             with trio.fail_after(HELPER_SECONDS):
                 process = await trio.lowlevel.open_process(
@@ -180,9 +183,11 @@ class Credentials:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     env=dict(self._environment),
+                    start_new_session=True,
                 )
                 printed = await _converse(process, given)
                 await process.wait()
+                well = True
         except FileNotFoundError:
             raise _helper_failed(helper, host, "there is no such program", "install it, or mend config.json") from None
         except OSError as error:
@@ -191,7 +196,7 @@ class Credentials:
             raise _helper_failed(helper, host, f"no answer in {HELPER_SECONDS:.0f} s") from None
         finally:
             if process is not None:
-                await _end(process)
+                await _end(process, well)
         if len(printed) > _HELPER_BYTES:
             raise _helper_failed(helper, host, f"it prints more than {_HELPER_BYTES} bytes")
         if process.returncode == 0:
@@ -219,11 +224,15 @@ async def _converse(process: trio.Process, given: bytes) -> bytes:
     return bytes(printed)
 
 
-async def _end(process: trio.Process) -> None:
-    """Whatever happened: no process, no pipe stays behind."""
+async def _end(process: trio.Process, well: bool) -> None:
+    """No pipe stays behind; of a helper that did not end as it should, no process of its session either.
+
+    One that ended well may have started an agent for the next time.
+    """
     with trio.CancelScope(shield=True):
-        if process.returncode is None:
-            process.kill()
+        if not well:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:

@@ -14,7 +14,7 @@ origin that it was made for and nowhere else (CVE-2020-15157).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -25,16 +25,18 @@ from asyncrt import __version__
 from asyncrt.errors import RegistryFailed, shown
 from asyncrt.registry import addresses, endpoints, failures
 from asyncrt.registry.addresses import Reach
+from asyncrt.registry.attempts import retry_after
 from asyncrt.registry.dialing import Dialer, Resolver, resolve
 from asyncrt.registry.endpoints import Trust
 
-Body = bytes | Callable[[], AsyncIterator[bytes]]
+Body = bytes | Callable[[], AsyncGenerator[bytes, None]]
 Write = Callable[[bytes], Awaitable[None]]
 
 _MOST_REDIRECTS = 5
 _LONGEST_URL = 8192
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
+_WAITING = frozenset({429, 503})
 _ERROR_BYTES = 64 << 10
 _AGENT = f"asyncrt/{__version__}"
 
@@ -144,8 +146,9 @@ class Answer:
     def _has_body(self) -> bool:
         return self.request.method != "HEAD" and self.status not in (204, 304)
 
-    async def error(self, wait: float | None = None) -> Exception:
+    async def error(self) -> Exception:
         """What an answer of no success is raised as."""
+        wait = retry_after(self.headers.get("retry-after", "")) if self.status in _WAITING else None
         body = b""
         try:
             body = await self.read(_ERROR_BYTES)
@@ -209,7 +212,10 @@ class Exchanges:
         if answer.status in _REDIRECTS and request.method not in ("GET", "HEAD"):
             raise answer.refused(f"{request.host} redirects a {request.method}, which nobody should follow")
         location = answer.headers.get("location", "")
-        target = urljoin(answer.url, location)
+        try:
+            target = urljoin(answer.url, location)
+        except ValueError:  # an address in brackets that is none
+            raise _no_way(request, location, "it is no URL") from None
         await self._look(request, answer.url, target, answer.reach if source is None else source)
         return target
 
@@ -224,30 +230,47 @@ class Exchanges:
             raise _no_way(request, target, "it is plain http")
         if request.source is None and same_origin(target, request.url):
             return  # whom the user named
-        await self._dialer.allow(parts.hostname or "", parts.port or _PORTS[parts.scheme], source)
+        try:
+            await self._dialer.allow(parts.hostname or "", parts.port or _PORTS[parts.scheme], source)
+        except RegistryFailed as error:
+            raise _no_way(request, target, error.cause) from None
 
     @contextlib.asynccontextmanager
     async def _once(self, request: Request, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
         parts = urlsplit(url)
-        content = request.body if isinstance(request.body, bytes) else request.body()
         sent = {"Host": parts.netloc, "User-Agent": _AGENT, "Accept-Encoding": "identity", **headers}
         seconds = {"connect": self._limits.connect, "read": self._limits.silence, "write": self._limits.silence}
-        async with self._altogether, self._host(parts.netloc):
-            async with contextlib.AsyncExitStack() as stack:
+        async with self._altogether, self._host(parts.netloc), contextlib.AsyncExitStack() as stack:
+            # A head that trickles has no other bound; a body that is on its way out moves the deadline.
+            with trio.move_on_after(self._limits.document) as clock:
+                stream = self._pool(request.trust).stream(
+                    request.method,
+                    url,
+                    headers=list(sent.items()),
+                    content=self._content(request.body, clock),
+                    extensions={"timeout": seconds},
+                )
                 try:
-                    stream = self._pool(request.trust).stream(
-                        request.method,
-                        url,
-                        headers=list(sent.items()),
-                        content=content or None if isinstance(content, bytes) else content,
-                        extensions={"timeout": seconds},
-                    )
                     response = await stack.enter_async_context(stream)
                 except _BREAKS as error:
                     raise self._broken(request, error) from None
-                answer = Answer(request, url, response, self._limits, self._broken)
-                yield answer
-                await answer.drain()
+            if clock.cancelled_caught:
+                raise self._broken(request, trio.TooSlowError())
+            answer = Answer(request, url, response, self._limits, self._broken)
+            yield answer
+            await answer.drain()
+
+    def _content(self, body: Body, clock: trio.CancelScope) -> bytes | AsyncIterator[bytes] | None:
+        if isinstance(body, bytes):
+            return body or None
+
+        async def timed() -> AsyncIterator[bytes]:
+            async with contextlib.aclosing(body()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+                    clock.deadline = trio.current_time() + self._limits.document
+
+        return timed()
 
     def _host(self, netloc: str) -> trio.Semaphore:
         if netloc not in self._hosts:

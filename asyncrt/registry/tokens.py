@@ -41,6 +41,15 @@ def scope(path: str, *actions: str) -> str:
     return f"repository:{path}:{','.join(actions)}"
 
 
+def merged(scopes: Iterable[str]) -> list[str]:
+    """The same scopes, each resource named once with all its actions."""
+    found: dict[str, set[str]] = {}
+    for one in scopes:
+        resource, _, actions = one.rpartition(":")
+        found.setdefault(resource, set()).update(actions.split(","))
+    return [f"{resource}:{','.join(sorted(actions))}" for resource, actions in sorted(found.items())]
+
+
 class _Token(msgspec.Struct):
     token: str = ""
     access_token: str = ""
@@ -91,7 +100,7 @@ class Tokens:
         if credential.registry_token:
             return f"Bearer {credential.registry_token}"
         # The registry knows best which scopes the request needs; ours may cover more (a mount's source).
-        wanted = sorted(scopes | set(challenge.parameters.get("scope", "").split()))
+        wanted = merged([*scopes, *challenge.parameters.get("scope", "").split()])
         service = challenge.parameters.get("service", "")
         realm = challenge.parameters.get("realm", "")
         if not realm:

@@ -13,7 +13,7 @@ Source: distribution-spec v1.1.1, "Pushing Blobs".
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -178,7 +178,7 @@ class _Upload:
         self._on_progress(self.offset)
 
     def _body(self, offset: int, count: int) -> Body:
-        async def chunks() -> AsyncIterator[bytes]:
+        async def chunks() -> AsyncGenerator[bytes, None]:
             place, end = offset, offset + count
             while place < end:
                 chunk = await self._source.read_at(place, min(_READ_BYTES, end - place))
@@ -217,7 +217,7 @@ class _Upload:
 
 async def _location(repository: Repository, answer: Answer) -> str:
     if "location" not in answer.headers:
-        raise RegistryFailed(_DEED, repository.name, "the registry does not say where an upload goes on")
+        raise answer.refused("the registry does not say where an upload goes on")
     return await repository.client.exchanges.follow(answer)
 
 

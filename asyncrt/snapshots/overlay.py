@@ -1,48 +1,35 @@
-"""Snapshots as overlay layers: one directory a container, made and removed, never mounted.
+"""Snapshots as overlay layers: a directory a layer, a directory a container, made and removed, never mounted.
 
     ROOT/snapshots/KEY/fs      upper: what the container wrote; 0755 or what the lower root has
     ROOT/snapshots/KEY/work    overlayfs's own
+    ROOT/layers/overlay/       the committed layers: shelf.py
 
-Methods block: the engine calls them in worker threads, with many keys at once. They are safe to run
-concurrently for different keys, and not transactions: after a crash keys() tells what is there.
+A committed layer holds what its own tar has and nothing of those below, so layers are unpacked side by side; what it
+left unsaid about directories it takes over from below when it is committed (inherit.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
-from asyncrt.errors import AsyncrtError, BadRequest, StorageFailed
-from asyncrt.snapshots import removal
+from asyncrt.errors import StorageFailed
+from asyncrt.model.digest import Digest
+from asyncrt.snapshots.active import Active, Lower, Usage
+from asyncrt.snapshots.inherit import inherit
+from asyncrt.snapshots.shelf import Begun, Shelf
 from asyncrt.snapshots.sources import Source
 from shimd.wire.messages import RootMount
 
-_KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,127}")  # no name with this shape leaves the directory
+__all__ = ["Overlay", "Usage"]
 
 
-class Usage(NamedTuple):
-    """What a snapshot holds: `bytes` on disk, `inodes`. `complete` is False if it was too deep to see all."""
-
-    bytes: int
-    inodes: int
-    complete: bool
-
-
-class _Lower(NamedTuple):
-    """What the upper root takes over from the lower, since overlay shows the upper's as the root's."""
-
-    mode: int
-    uid: int
-    gid: int
-
-
-class Overlay:
+class Overlay(Active):
     """The snapshots of the engine whose place is `root`.
 
     mounts = overlay.prepare(["0123abcd"], source, read_only=False)    # a RootMount a key
@@ -50,7 +37,12 @@ class Overlay:
     """
 
     def __init__(self, root: Path) -> None:
-        self.directory = root / "snapshots"
+        super().__init__(root / "snapshots")
+        self.layers = Shelf(root / "layers" / "overlay")
+
+    name = "overlay"
+    style: Literal["overlay"] = "overlay"
+    stacked = True
 
     @staticmethod
     def supported() -> None:
@@ -71,42 +63,30 @@ class Overlay:
             "load the module overlay; snapshots that work without it are to come",
         )
 
-    def prepare(self, keys: Sequence[str], source: Source, read_only: bool) -> list[RootMount]:
-        """Make an empty writable layer over `source` for each key; the mounts, in the order of the keys.
+    def begin(self, chain: Digest, parent: Digest | None) -> Begun:
+        """An empty directory for a layer; its parent may still be on its way."""
+        return self.layers.begin(chain, parent)
 
-        All or none: StorageFailed, also when a key has a snapshot already, names what could not be undone.
-        With `read_only` there is an upper layer all the same, since the mount points are made in it; the
-        mount is to become read-only after they are.
-        """
-        made: list[str] = []
-        directory = self._open(create=True)
-        try:
-            lower = _lower(source)
-            for key in keys:
-                _check(key)
-                try:
-                    self._make(directory, key, lower, made)
-                except OSError as error:
-                    cause = error.strerror.lower() if error.strerror else str(error)
-                    raise StorageFailed("prepare snapshot", str(self.directory / key), cause) from error
-        except AsyncrtError as error:
-            left = self._undo(directory, made)
-            if not left:
-                raise
-            cause = f"{error.cause}; and what was made is left: {'; '.join(left)}"
-            raise type(error)(error.deed, error.subject, cause, error.hint, error.code) from error
-        finally:
-            os.close(directory)
-        return [self.mount(key, source, read_only) for key in keys]
+    def commit(self, begun: Begun, implicit: Sequence[bytes] = ()) -> None:
+        """Show the layer. `implicit` are its directories that no entry described. Conflict: its parent is not there."""
+        below = self.layers.trees(begun.parent) if begun.parent is not None else []
+        if implicit and below:
+            inherit(begun.tree, implicit, below)
+        self.layers.commit(begun)
+
+    def source(self, chain: Digest) -> Source:
+        """What a container of this chain stands on. NoSuchObject: it is not there."""
+        top, *below = self.layers.trees(chain)
+        return Source("image", top, tuple(below))
 
     def mount(self, key: str, source: Source, read_only: bool) -> RootMount:
         """The mount of a prepared snapshot, over `source` as when it was made."""
         place = f"{self.directory}/{key}"
-        return RootMount("overlay", [source.path], upper=f"{place}/fs", work=f"{place}/work", read_only=read_only)
+        return RootMount(
+            "overlay", [source.path, *source.below], upper=f"{place}/fs", work=f"{place}/work", read_only=read_only
+        )
 
-    def _make(self, directory: int, key: str, lower: _Lower, made: list[str]) -> None:
-        os.mkdir(key, 0o700, dir_fd=directory)
-        made.append(key)
+    def _fill(self, directory: int, key: str, source: Source, lower: Lower) -> None:
         os.mkdir(f"{key}/work", 0o700, dir_fd=directory)
         upper = f"{key}/fs"
         os.mkdir(upper, lower.mode, dir_fd=directory)
@@ -115,89 +95,3 @@ class Overlay:
             os.chown(upper, lower.uid, lower.gid, dir_fd=directory)
         if stat.S_IMODE(os.stat(upper, dir_fd=directory).st_mode) != lower.mode:
             os.chmod(upper, lower.mode, dir_fd=directory)
-
-    def _undo(self, directory: int, made: list[str]) -> list[str]:
-        left = []
-        for key in reversed(made):
-            left += [str(failure) for failure in removal.remove_tree(directory, key, str(self.directory))]
-        return left
-
-    def remove(self, keys: Sequence[str]) -> None:
-        """Remove snapshots with all that is in them; those that are not there are removed already.
-
-        Every key is tried. StorageFailed names the first thing that could not be removed, and counts the
-        rest.
-        """
-        for key in keys:
-            _check(key)
-        try:
-            directory = self._open()
-        except FileNotFoundError:
-            return
-        failures: list[removal.Failure] = []
-        try:
-            for key in keys:
-                failures += removal.remove_tree(directory, key, str(self.directory))
-        finally:
-            os.close(directory)
-        if failures:
-            first, more = failures[0], len(failures) - 1
-            cause = f"{first.cause}, and {more} more failed" if more else first.cause
-            raise StorageFailed("remove snapshot", first.path, cause, first.hint)
-
-    def keys(self) -> list[str]:
-        """The keys of all snapshots, also of those that were half made or half removed."""
-        try:
-            with os.scandir(self.directory) as entries:
-                return [entry.name for entry in entries]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StorageFailed("list snapshots", str(self.directory), str(error.strerror).lower()) from error
-
-    def usage(self, key: str) -> Usage:
-        """What the container wrote so far, hardlinks counted once.
-
-        StorageFailed if there is no such snapshot.
-        """
-        _check(key)
-        try:
-            directory = self._open()
-            try:
-                return Usage(*removal.count_tree(directory, f"{key}/fs"))
-            finally:
-                os.close(directory)
-        except OSError as error:
-            cause = str(error.strerror).lower()
-            raise StorageFailed("measure snapshot", str(self.directory / key), cause) from error
-
-    def _open(self, create: bool = False) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        try:
-            return os.open(self.directory, flags)
-        except FileNotFoundError:
-            if not create:
-                raise
-        except OSError as error:
-            raise StorageFailed("open snapshots", str(self.directory), str(error.strerror).lower()) from error
-        try:
-            # 0700: an upper layer holds set-uid files, which the machine's users must not reach.
-            os.makedirs(self.directory.parent, 0o700, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self.directory, 0o700)
-            return os.open(self.directory, flags)
-        except OSError as error:
-            raise StorageFailed("make directory", str(self.directory), str(error.strerror).lower()) from error
-
-
-def _check(key: str) -> None:
-    if not _KEY.fullmatch(key):
-        raise BadRequest("name snapshot", repr(key), "that is no key")
-
-
-def _lower(source: Source) -> _Lower:
-    try:
-        status = os.stat(source.path)
-    except OSError as error:
-        raise StorageFailed("read image", source.path, str(error.strerror).lower()) from error
-    return _Lower(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)

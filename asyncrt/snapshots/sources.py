@@ -23,10 +23,14 @@ _KNOWN = "known are host: and rootfs:/PATH"
 
 
 class Source(NamedTuple):
-    """A root file system to stand on; `path` is absolute and free of symlinks."""
+    """A root file system to stand on; `path` is absolute and free of symlinks.
 
-    kind: Literal["host", "rootfs"]
+    Of an image's layers `path` is the top one, and `below` are the others from top to bottom.
+    """
+
+    kind: Literal["host", "rootfs", "image"]
     path: str
+    below: tuple[str, ...] = ()
 
 
 def parse(reference: str) -> Source:

@@ -6,17 +6,18 @@ import os
 import select
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from shimd.command import hooking, phases
+from shimd.command import hooking, phases, plain
 from shimd.command.flags import number, text
 from shimd.command.journal import Journal
 from shimd.command.record import Record
-from shimd.command.shelf import CONFIG, Shelf
+from shimd.command.shelf import CONFIG, PLAIN, Shelf
 from shimd.container import bundle, hooks, launch
 from shimd.container import cgroups as container_cgroups
 from shimd.container.launch import Born
 from shimd.container.making import Anchors, Making
+from shimd.container.plan import Plan
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import cgroups, processes
 from shimd.linux.proc import state_and_start
@@ -51,7 +52,9 @@ class Birth:
             os.chdir(place)
         except OSError as error:
             raise RuntimeTrouble(from_oserror("enter bundle", place, error)) from None
-        self.config, self.document = bundle.read(place, lambda finding: journal.warn(str(finding)))
+        self.config, self.document = bundle.read(
+            place, lambda finding: journal.warn(str(finding)), text(values, "config") or CONFIG
+        )
         self.place = place
         self.hierarchies = cgroups.hierarchies()
         self.plan = bundle.compile(self.config, self.hierarchies, self.wish)
@@ -61,7 +64,7 @@ class Birth:
 
     def deliver(self, console: int) -> Newborn:
         """Everything up to the wait, or everything undone and RuntimeTrouble."""
-        record = self._record()
+        record = record_of(self.shelf.id, self.place, self.config, self.document, self.plan)
         self.shelf.claim()
         try:
             making = self._making(record, console)
@@ -92,28 +95,6 @@ class Birth:
         self.shelf.remove()
         if record.pid:
             hooking.run_poststop(record, record.state("stopped"), self.journal)
-
-    def _record(self) -> Record:
-        config = self.config
-        return Record(
-            id=self.shelf.id,
-            oci_version=OCI_VERSION,
-            pid=0,
-            ready=False,
-            start=0,
-            bundle=self.place,
-            rootfs=config.root.path,
-            created_ns=time.time_ns(),
-            owner=os.geteuid(),
-            annotations=dict(config.annotations),
-            cgroup=container_cgroups.place(config.linux.cgroups_path, self.shelf.id),
-            hierarchies=[tuple(hierarchy) for hierarchy in self.plan.hierarchies],
-            kinds=self.plan.kinds,
-            child_kinds=self.plan.child_kinds,
-            own_pids=self.plan.own_pids,
-            shared=False,
-            hooks=hooking.later(self.document),
-        )
 
     def _making(self, record: Record, console: int) -> Making:
         anchors = Anchors(record.rootfs, record.rootfs, "")
@@ -153,6 +134,8 @@ class Birth:
             self._await_ready(record, born)
             record.ready = True
             self.shelf.write(record)
+            if words := plain.words(record):
+                self.shelf.put(PLAIN, words)
             if self.pid_file:
                 write_pid_file(self.pid_file, born.pid)
             return born
@@ -186,21 +169,50 @@ class Birth:
                 return
 
 
-def inherited_fds(asked: int) -> tuple[int, list[str]]:
-    """(how many fds from 3 on are passed, what the program's environment says of them) (sd_listen_fds(3)).
+def record_of(id: str, place: str, config: Config, document: Mapping[str, Any], plan: Plan) -> Record:
+    """What is to be written about a container of the bundle at `place`, which has no process yet."""
+    return Record(
+        id=id,
+        oci_version=OCI_VERSION,
+        pid=0,
+        ready=False,
+        start=0,
+        bundle=place,
+        rootfs=config.root.path,
+        created_ns=time.time_ns(),
+        owner=os.geteuid(),
+        annotations=dict(config.annotations),
+        cgroup=container_cgroups.place(config.linux.cgroups_path, id),
+        hierarchies=[tuple(hierarchy) for hierarchy in plan.hierarchies],
+        kinds=plan.kinds,
+        child_kinds=plan.child_kinds,
+        own_pids=plan.own_pids,
+        shared=False,
+        hooks=hooking.later(document),
+    )
 
-    RuntimeTrouble if the caller did not open one of them: a number that our own files may get by then.
+
+def inherited_fds(asked: int) -> tuple[tuple[int, ...], list[str]]:
+    """(the caller's fds that are passed, what the program's environment says of them) (sd_listen_fds(3)).
+
+    Of as many numbers from 3 on as --preserve-fds and LISTEN_FDS say those that the caller opened; a gap stays one, as
+    under crun. None of ours is among them, whatever its number: our own are close-on-exec, and what came to us is not.
     """
     listening = os.environ.get("LISTEN_FDS", "")
     count = int(listening) if listening.isascii() and listening.isdigit() and len(listening) < 5 else 0
-    total = count + max(0, asked)
-    for fd in range(FIRST_FD, FIRST_FD + total):
-        try:
-            os.fstat(fd)
-        except OSError:
-            what = "LISTEN_FDS" if fd < FIRST_FD + count else "--preserve-fds"
-            raise RuntimeTrouble(Trouble("preserve", f"file descriptor {fd}", f"it is not open ({what})")) from None
-    return total, [f"LISTEN_FDS={count}", "LISTEN_PID=1"] if count else []
+    end = FIRST_FD + count + max(0, asked)
+    if end == FIRST_FD:
+        return (), []
+    numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    passed = tuple(sorted(fd for fd in numbers if FIRST_FD <= fd < end and _is_callers(fd)))
+    return passed, [f"LISTEN_FDS={count}", "LISTEN_PID=1"] if count else []
+
+
+def _is_callers(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:  # the one by which the directory was listed
+        return False
 
 
 def bury(born: Born) -> None:

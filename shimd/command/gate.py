@@ -11,10 +11,18 @@ from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import proc
 
 LONGEST = 4096
+HANDED = "ASYNCRT_OCI_OUTCOME"  # the front knocked, and left this fd of the fifo `outcome` for us to read
+
+
+class HookFailed(RuntimeTrouble):
+    """A poststart hook failed: the container is to be destroyed (runtime.md, "Lifecycle", 9, 12 and 13)."""
 
 
 def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
-    """Let a created container's program run, then its poststart hooks. RuntimeTrouble if one fails: it has ended."""
+    """Let a created container's program run, then its poststart hooks. RuntimeTrouble if it does not run.
+
+    HookFailed if a poststart hook fails: it was killed, and is the caller's to remove.
+    """
     outcome = os.open(f"{shelf.path}/{OUTCOME}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _knock(shelf)
@@ -22,9 +30,31 @@ def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
     finally:
         os.close(outcome)
     if words:
-        raise RuntimeTrouble(Trouble("start", record.id, words.decode(errors="replace")))
+        raise failure(record, words)
     if record.hooks.get("poststart"):
         _after(record, journal)
+
+
+def handed() -> int:
+    """The fd that the front left; -1 if there is none. Asked once: nobody else may take it for his."""
+    word = os.environ.pop(HANDED, "")
+    return int(word) if word.isdigit() else -1
+
+
+def hear(record: Record, outcome: int) -> None:
+    """What init says of a start that the front began. RuntimeTrouble with it."""
+    words = _answer(outcome)
+    if words:
+        raise failure(record, words)
+
+
+def failure(record: Record, words: bytes) -> RuntimeTrouble:
+    """What init said, once it has ended: its fifo goes before it does, and who hears of a failure deletes at once."""
+    from shimd.command import removal
+
+    if not removal.await_end(record):
+        removal.kill(record)
+    return RuntimeTrouble(Trouble("start", record.id, words.decode(errors="replace")))
 
 
 def _knock(shelf: Shelf) -> None:
@@ -61,6 +91,6 @@ def _after(record: Record, journal: Journal) -> None:
         journal.debug(f"{record.id} ended before its poststart hooks")
     try:
         hooking.run_poststart(record, record.state("running"))
-    except RuntimeTrouble:
+    except RuntimeTrouble as error:
         removal.kill(record)
-        raise
+        raise HookFailed(error.trouble) from None

@@ -4,6 +4,7 @@ import os
 
 from shimd.command.context import Context
 from shimd.command.flags import text
+from shimd.command.shelf import CONFIG
 from shimd.container import bundle
 from shimd.errors import RuntimeTrouble, from_oserror
 from shimd.linux import cgroups
@@ -15,7 +16,8 @@ def main(context: Context) -> int:
         os.chdir(place)
     except OSError as error:
         raise RuntimeTrouble(from_oserror("enter bundle", place, error)) from None
-    config, _ = bundle.read(place, lambda finding: context.journal.warn(str(finding)))
+    name = text(context.values, "config") or CONFIG
+    config, _ = bundle.read(place, lambda finding: context.journal.warn(str(finding)), name)
     wish = bundle.Wish(pivot=not context.values["no-pivot"], keyring=not context.values["no-new-keyring"])
     plan = bundle.compile(config, cgroups.hierarchies(), wish)
     os.write(1, "".join(f"{line}\n" for line in plan.describe()).encode())

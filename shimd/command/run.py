@@ -9,6 +9,7 @@ from shimd.command.flags import text
 from shimd.command.foreground import Foreground
 from shimd.command.shelf import Shelf
 from shimd.command.terminal import Terminal
+from shimd.container.bundle import NO_PROCESS
 from shimd.errors import RuntimeTrouble, Trouble
 
 
@@ -16,6 +17,8 @@ def main(context: Context) -> int:
     shelf = context.shelf()
     birth = Birth(shelf, context.values, context.journal)
     assert birth.config.process is not None
+    if birth.config.process is NO_PROCESS:
+        raise RuntimeTrouble(Trouble("run", "$.process", "it is missing in the config", "create alone does without"))
     wanted = birth.config.process.terminal
     socket = text(context.values, "console-socket")
     if context.values["detach"]:

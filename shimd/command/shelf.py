@@ -1,6 +1,7 @@
 """ROOT/ID: a container's directory, its lock, and the files in it.
 
     state.json   the Record, replaced as a whole
+    plain        what the front needs to know of a container that has nothing unusual (plain.py)
     config.json  the config as create found it, for exec
     start        fifo: a byte in it runs the program
     outcome      fifo: its end says that it runs, words say why not
@@ -22,7 +23,8 @@ STATE = "state.json"
 CONFIG = "config.json"
 START = "start"
 OUTCOME = "outcome"
-FILES = (STATE, STATE + ".new", CONFIG, START, OUTCOME)
+PLAIN = "plain"
+FILES = (STATE, STATE + ".new", CONFIG, START, OUTCOME, PLAIN)
 
 
 def default_root() -> str:
@@ -36,9 +38,10 @@ class Shelf:
     """The directory of one container. Nothing is touched until a method is called."""
 
     def __init__(self, root: str, id: str) -> None:
-        if not id or not LETTERS.issuperset(id) or id in (".", "..") or len(id) > LONGEST:
-            hint = "letters, digits and _ + - ."
-            raise RuntimeTrouble(Trouble("use", f"{id!a:.80}", "invalid container ID format", hint))
+        if not id or not LETTERS.issuperset(id) or id[0] == "." or len(id) > LONGEST:
+            strange = next((letter for letter in id if letter not in LETTERS), "")
+            cause = "invalid container ID format" + (f": invalid character {strange!a}" if strange else "")
+            raise RuntimeTrouble(Trouble("use", f"{id!a:.80}", cause, "letters, digits and _ + - ."))
         self.id = id
         self.root = root
         self.path = os.path.join(root, id)

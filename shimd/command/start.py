@@ -16,9 +16,19 @@ def main(context: Context) -> int:
     shelf = context.shelf()
     shelf.lock()
     record = shelf.read()
+    outcome = gate.handed()
+    if outcome >= 0:
+        gate.hear(record, outcome)
+        return 0
     now = status.of(shelf, record)
     if now in REFUSALS:
         raise RuntimeTrouble(Trouble("start", record.id, REFUSALS[now]))
     lifecycle.after(now, "start", record.id)
-    gate.open_(shelf, record, context.journal)
+    try:
+        gate.open_(shelf, record, context.journal)
+    except gate.HookFailed:
+        from shimd.command import removal
+
+        removal.remove(shelf, record, context.journal)
+        raise
     return 0

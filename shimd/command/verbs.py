@@ -33,6 +33,7 @@ _DETACH = Flag("detach d", SWITCH, "do not wait for the end")
 _FORMAT = Flag("format f", WORD, "table or json", "table")
 _CREATION = (
     _BUNDLE,
+    Flag("config f", WORD, "file of the bundle to read in config.json's place, as crun has it"),
     _CONSOLE_SOCKET,
     _PID_FILE,
     _PRESERVE_FDS,
@@ -82,7 +83,16 @@ VERBS = {
     ),
     "state": Verb("print a container's state", ID, 1, 1),
     "kill": Verb("send a signal (default: TERM)", f"{ID} [SIGNAL]", 1, 2, (Flag("all a", SWITCH, "to every process"),)),
-    "delete": Verb("remove what is left of a container", ID, 1, 1, (Flag("force f", SWITCH, "kill it first"),)),
+    "delete": Verb(
+        "remove what is left of a container",
+        ID,
+        1,
+        1,
+        (
+            Flag("force f", SWITCH, "kill it first"),
+            Flag("regex r", SWITCH, "every container whose ID the regular expression finds, as crun has it"),
+        ),
+    ),
     "exec": Verb(
         "run one more program in a container",
         f"{ID} COMMAND [ARGUMENT...]",
@@ -161,7 +171,7 @@ VERBS = {
         "",
         0,
         0,
-        (_BUNDLE, *_CREATION[4:]),
+        (*_CREATION[:2], *_CREATION[5:]),
     ),
 }
 

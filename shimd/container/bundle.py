@@ -13,15 +13,17 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from shimd.container import borrowed, hooks, identity, root, seccomp, waiting
+from shimd.container import borrowed, home, hooks, identity, root, seccomp, waiting
 from shimd.container.making import Operation
 from shimd.container.plan import Plan, compile_plan
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec import text
-from shimd.spec.config import Config, Hooks
+from shimd.spec.config import Config, Hooks, Process
 from shimd.spec.errors import SpecError
 from shimd.spec.validate import Tell, load
+
+NO_PROCESS = Process(cwd="/", args=("a process",))
 
 
 class Wish(NamedTuple):
@@ -31,9 +33,12 @@ class Wish(NamedTuple):
     keyring: bool = True
 
 
-def read(bundle: str, tell: Tell | None = None) -> tuple[Config, Mapping[str, Any]]:
-    """The config of the bundle, and the document that it was. RuntimeTrouble says what is wrong where."""
-    path = os.path.join(bundle, "config.json")
+def read(bundle: str, tell: Tell | None = None, name: str = "config.json") -> tuple[Config, Mapping[str, Any]]:
+    """The config of the bundle, and the document that it was. RuntimeTrouble says what is wrong where.
+
+    `name` may be another file of the bundle, or any by its absolute path.
+    """
+    path = os.path.join(bundle, name)
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             document = text.read(file.read())
@@ -47,9 +52,15 @@ def read(bundle: str, tell: Tell | None = None) -> tuple[Config, Mapping[str, An
     except RecursionError:
         raise RuntimeTrouble(Trouble("read", path, "it is nested too deep")) from None
     assert isinstance(document, dict)
-    if config.process is None:
-        raise RuntimeTrouble(Trouble("read", path, "$.process is missing, and a container needs one to be started"))
-    return _absolute(config, bundle), document
+    return _absolute(with_process(config), bundle), document
+
+
+def with_process(config: Config) -> Config:
+    """A config without a process can be created, and an exec can be in it; what cannot be done is to start it.
+
+    (config.md, "Process": REQUIRED when start is called.) It gets one that says so.
+    """
+    return config._replace(process=NO_PROCESS) if config.process is None else config
 
 
 def _absolute(config: Config, bundle: str) -> Config:
@@ -64,12 +75,19 @@ def compile(config: Config, hierarchies: list[Hierarchy], wish: Wish) -> Plan:
     if not os.path.isdir(config.root.path):
         raise RuntimeTrouble(Trouble("use", f"root {config.root.path}", "no such directory", errno=2))
     engines = engines_plan(config, hierarchies)
+    if process is NO_PROCESS:
+        return engines._replace(
+            rooting=tuple(_rooting(engines.rooting, config, wish)),
+            process=(waiting.Await((), waiting.NothingToRun()),),
+        )
     *steps, last = waiting.without_shim(engines.process, keyring=wish.keyring)
     assert isinstance(last, identity.Exec | seccomp.ConfinedExec)
     find = waiting.FindProgram(process.args[0], waiting.search_path(process.env))
+    if home.wanted(process.env):
+        steps.insert(0, home.FindHome(process.user.uid))
     return engines._replace(
         rooting=tuple(_rooting(engines.rooting, config, wish)),
-        process=(*steps, find, waiting.Await(config.hooks.start_container, last)),
+        process=(*steps, find, waiting.Await(config.hooks.start_container, last, process.env)),
     )
 
 

@@ -22,6 +22,7 @@ from shimd.linux import bpf, cgroups, device_rules
 from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config
 from shimd.spec.linux import systemd_path
+from shimd.spec.lists import outside_id
 from shimd.spec.resources import DeviceRule, Resources
 
 # cpu: fair shares between containers; cpuacct and memory: the exit record; devices: its rules are inherited from the
@@ -255,10 +256,7 @@ def owner_of(config: Config) -> int:
     uid = config.process.user.uid
     if config.linux.namespace("user") is None:
         return uid or -1  # root's it is already
-    for mapping in config.linux.uid_mappings:
-        if mapping.container_id <= uid < mapping.container_id + mapping.size:
-            return mapping.host_id + uid - mapping.container_id
-    return -1
+    return outside_id(config.linux.uid_mappings, uid) if config.linux.uid_mappings else -1
 
 
 class EnterCgroups(NamedTuple):

@@ -96,9 +96,13 @@ def _mount_filesystem(to: Phrases, step: mounts.MountFilesystem) -> None:
 
 
 def _bind(to: Phrases, step: mounts.BindMount) -> None:
-    code = to.script
     sources = [other for other in to.plan.rooting if isinstance(other, mounts.BindMount)]
-    tree = to.trees[[other is step for other in sources].index(True)]
+    place_bind(to, step, to.trees[[other is step for other in sources].index(True)])
+
+
+def place_bind(to: Phrases, step: mounts.BindMount, tree: Cell) -> None:
+    """All of a bind but the clone of its source."""
+    code = to.script
     to.set_attributes(tree, step.recursive_set, step.recursive_clear, step.propagation, recursive=True)
     if step.set or step.clear:
         to.set_attributes(tree, step.set, step.clear)
@@ -156,7 +160,10 @@ def _mask(to: Phrases, step: mounts.MaskPath) -> None:
     code.call("open_tree", null, code.text(""), CLONE | kernel.AT_EMPTY_PATH, out=tree)
     code.jump(made)
     code.here(is_directory)
-    code.call("open_tree", kernel.AT_FDCWD, code.text(to.anchors.empty), CLONE, out=tree)
+    if to.anchors.empty:
+        code.call("open_tree", kernel.AT_FDCWD, code.text(to.anchors.empty), CLONE, out=tree)
+    else:
+        code.copy(to.filesystem("tmpfs", "tmpfs", kernel.MOUNT_ATTR_RDONLY, mounts.EMPTY), tree)
     code.here(made)
     to.attach(tree, target)
     code.close(tree, target)
@@ -231,13 +238,16 @@ def _become(to: Phrases, step: identity.Become) -> None:
     code = to.script
     if step.uid:
         for fd in range(3):
-            theirs = Label()
+            theirs, pipe, file = Label(), Label(), Label()
             to.look(code.constant(fd))
-            pipe = Label()
             code.match(to.status_mode, TYPE, stat.S_IFIFO, pipe)
+            code.match(to.status_mode, TYPE, stat.S_IFREG, file)
             code.jump(theirs)
             code.here(pipe)
-            code.call("fchown", fd, step.uid, -1)
+            code.call("fchown", fd, step.uid, step.gid)
+            code.jump(theirs)
+            code.here(file)
+            code.attempt("fchown", fd, step.uid, -1, errors=(errno.EPERM, errno.EROFS, errno.EINVAL))
             code.here(theirs)
     if step.sets is None:
         _take_ids(to, step)
@@ -277,7 +287,7 @@ def _die_with_shim(to: Phrases, step: identity.DieWithShim) -> None:
     to.script.call("prctl", processes.PR_SET_PDEATHSIG, 9)
 
 
-def _seccomp(to: Phrases, step: seccomp.LoadSeccomp) -> None:
+def seccomp_filter(to: Phrases, step: seccomp.LoadSeccomp) -> None:
     if step.listener is not None:
         raise Unscripted(step.describe())
     code = to.script
@@ -286,7 +296,7 @@ def _seccomp(to: Phrases, step: seccomp.LoadSeccomp) -> None:
 
 
 def _confined_exec(to: Phrases, step: seccomp.ConfinedExec) -> None:
-    _seccomp(to, step.load)
+    seccomp_filter(to, step.load)
     _exec(to, step.exec)
 
 
@@ -375,7 +385,7 @@ ENCODERS: dict[type, Callable[[Phrases, Any], None]] = {
     identity.ChangeDirectory: _change_directory,
     identity.Become: _become,
     identity.DieWithShim: _die_with_shim,
-    seccomp.LoadSeccomp: _seccomp,
+    seccomp.LoadSeccomp: seccomp_filter,
     seccomp.ConfinedExec: _confined_exec,
     identity.Exec: _exec,
 }

@@ -8,9 +8,12 @@
     poststart         the command   the runtime            the runtime       exec
     poststop          the command   the runtime            the runtime       delete
 
-A hook gets the state on stdin, and its arguments and environment exactly. The first that fails ends what is under way;
-of poststop all run, and a failure is a warning. startContainer hooks run under the program's system-call filter, as
-runc has it: what they execute is the container's.
+A hook gets the state on stdin, and its arguments and environment exactly. One without `env` has the runtime's own
+environment, as under runc and crun. But a startContainer hook is a program of the container, and has the environment of
+its process: what the runtime was started with is nothing for it to see. And a createContainer hook is the machine's
+program, and must not have what an image may say (LD_PRELOAD: CVE-2025-23266).
+The first that fails ends what is under way; of poststop all run, and a failure is a warning.
+startContainer hooks run under the program's system-call filter, as runc has it.
 """
 
 from __future__ import annotations
@@ -58,7 +61,10 @@ class ContainerHooks(NamedTuple):
 
     moment: str
     hooks: tuple[Hook, ...]
+    env: tuple[str, ...] | None = None
+    """For hooks that bring none; None is the runtime's own."""
     confine: Operation | None = None
+    """Done by each hook's process before it becomes the hook."""
 
     def describe(self) -> tuple[str, str]:
         return "run", f"{self.moment} hooks"
@@ -68,10 +74,13 @@ class ContainerHooks(NamedTuple):
         if self.moment == "createContainer":
             status = "creating"
             os.fchdir(making.root_fd)  # as runc has it: what it mounts or makes is in the root
+        hooks = self.hooks
+        if self.env is not None:
+            hooks = tuple(hook._replace(env=self.env) if hook.env is None else hook for hook in hooks)
         # The pid as the container sees it: that is what the spec wants in its namespaces.
         state = {**making.state, "status": status, "pid": os.getpid()}
         confine = self.confine
-        run(self.moment, self.hooks, state, None if confine is None else lambda: confine.execute(making))
+        run(self.moment, hooks, state, None if confine is None else lambda: confine.execute(making))
 
 
 def before_pivot(hooks: Hooks) -> list[Operation]:
@@ -104,7 +113,7 @@ def run_all(moment: str, hooks: tuple[Hook, ...], state: Mapping[str, object]) -
 
 def _run(moment: str, hook: Hook, document: bytes, confine: Callable[[], None] | None = None) -> Trouble | None:
     """One hook from birth to death; what was wrong with it."""
-    deed, subject = "error running hook", f"{hook.path} of {moment}"  # the first is what runc's callers look for
+    deed, subject = "error running hook", hook.path  # the first is what runc's callers look for
     stdin = os.memfd_create("state")  # not a pipe: a hook that does not read must not block one that writes
     output, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -126,11 +135,12 @@ def _run(moment: str, hook: Hook, document: bytes, confine: Callable[[], None] |
     finally:
         channel.close_all((stdin, output, theirs))
     if not in_time:
-        return Trouble(deed, subject, f"it took longer than {hook.timeout} s")
+        return Trouble(deed, subject, f"{moment} hook took longer than {hook.timeout} s")
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
         return None
-    cause = f"exit status {code}" if code > 0 else f"killed by signal {-code}, {signals.words(-code)}"
+    how = f"failed with exit code {code}" if code > 0 else f"was killed by signal {-code}, {signals.words(-code)}"
+    cause = f"{moment} hook {how}"
     said = words.decode(errors="replace").strip()
     return Trouble(deed, subject, f"{cause}: {said}" if said else cause)
 
@@ -167,6 +177,12 @@ def _kill(pid: int) -> None:
         os.kill(pid, 9)
 
 
+def _environment(hook: Hook) -> Mapping[str, str]:
+    if hook.env is None:
+        return os.environ
+    return dict(entry.split("=", 1) for entry in hook.env if "=" in entry)
+
+
 def _become(hook: Hook, stdin: int, output: int, confine: Callable[[], None] | None) -> NoReturn:
     try:
         os.setpgid(0, 0)
@@ -176,7 +192,7 @@ def _become(hook: Hook, stdin: int, output: int, confine: Callable[[], None] | N
         processes.close_range(3, flags=processes.CLOSE_RANGE_CLOEXEC)
         signals.default(SIGPIPE)
         signals.unblock_all()
-        environment = dict(entry.split("=", 1) for entry in hook.env if "=" in entry)
+        environment = _environment(hook)
         if confine is not None:
             confine()
         os.execve(hook.path, hook.args or (hook.path,), environment)

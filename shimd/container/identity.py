@@ -85,7 +85,7 @@ class ChangeDirectory(NamedTuple):
     path: str
 
     def describe(self) -> tuple[str, str]:
-        return "change to directory", self.path
+        return "chdir to", self.path
 
     def execute(self, making: Making) -> None:
         os.chdir(self.path)
@@ -118,7 +118,7 @@ class Become(NamedTuple):
 
     def execute(self, making: Making) -> None:
         if self.uid:
-            _own_stdio(self.uid)
+            _own_stdio(self.uid, self.gid)
         if self.sets is None:
             identity.become(self.uid, self.gid, list(self.groups))
         else:
@@ -131,11 +131,22 @@ class Become(NamedTuple):
         os.umask(self.umask)
 
 
-def _own_stdio(uid: int) -> None:
-    """Give the stdio pipes to the user, so that opening /dev/stdout works for it; the null device is everybody's."""
+def _own_stdio(uid: int, gid: int) -> None:
+    """Give the stdio pipes and files to the user, so that opening /dev/stdout works for it, as under runc and crun.
+
+    A file keeps its group, which somebody chose (runc's reason); one that is not ours to give (read-only, of an id
+    that the user namespace has not) stays what it is. Devices are everybody's, or the console's.
+    """
     for fd in (0, 1, 2):
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, uid, -1)
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode):
+            os.fchown(fd, uid, gid)
+        elif stat.S_ISREG(mode):
+            try:
+                os.fchown(fd, uid, -1)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EROFS, errno.EINVAL):
+                    raise
 
 
 class DieWithShim(NamedTuple):
@@ -180,7 +191,7 @@ class Exec(NamedTuple):
         for candidate in self.candidates(self.environment(making)):
             if executables.is_own(candidate):
                 cause = "it leads to the runtime itself"
-                raise RuntimeTrouble(_refusal(self.args[0], errno.EACCES, cause, NOT_EXECUTABLE))
+                raise RuntimeTrouble(refusal(self.args[0], errno.EACCES, cause, NOT_EXECUTABLE))
 
     def run(self, making: Making) -> None:
         """execve(2), and no other system call until it failed."""
@@ -192,14 +203,13 @@ class Exec(NamedTuple):
                 os.execve(candidate, self.args, environment)
             except (FileNotFoundError, NotADirectoryError):
                 if os.path.exists(candidate):  # it is there: its interpreter or loader is not
-                    raise RuntimeTrouble(_refusal(program, 2, "its interpreter is missing", NOT_FOUND)) from None
+                    raise RuntimeTrouble(half_there(program)) from None
             except OSError as error:
                 refused = refused or error
         if refused is not None:
             number = refused.errno or 0
-            raise RuntimeTrouble(_refusal(program, number, os.strerror(number).lower(), NOT_EXECUTABLE))
-        where = "" if "/" in program else "is it on the container's PATH?"
-        raise RuntimeTrouble(Trouble("run", program, "no such file or directory", where, 2, NOT_FOUND))
+            raise RuntimeTrouble(refusal(program, number, os.strerror(number).lower(), NOT_EXECUTABLE))
+        raise RuntimeTrouble(not_found(program))
 
 
 def candidates(program: str, environment: Mapping[str, str]) -> list[str]:
@@ -209,8 +219,20 @@ def candidates(program: str, environment: Mapping[str, str]) -> list[str]:
     return [f"{directory or '.'}/{program}" for directory in environment.get("PATH", DEFAULT_PATH).split(":")]
 
 
-def _refusal(program: str, number: int, cause: str, code: int) -> Trouble:
+def refusal(program: str, number: int, cause: str, code: int) -> Trouble:
+    """A program that cannot be executed."""
     return Trouble("run", program, cause, errno=number, code=code)
+
+
+def half_there(program: str) -> Trouble:
+    """The file is there; what it names as its interpreter or loader is not."""
+    return refusal(program, errno.ENOENT, "its interpreter is missing", NOT_FOUND)
+
+
+def not_found(program: str) -> Trouble:
+    """It is nowhere."""
+    where = "" if "/" in program else "is it on the container's PATH?"
+    return Trouble("run", program, "no such file or directory", where, errno.ENOENT, NOT_FOUND)
 
 
 def early_steps(process: Process) -> list[Operation]:

@@ -119,8 +119,8 @@ class Making:
         """Without a shim: the fifos `start` and `outcome` (waiting.Await)."""
         self.console_fd = -1
         """A stream socket that takes the console's master."""
-        self.kept_fds = 0
-        """How many fds from 3 on the program inherits."""
+        self.kept_fds: tuple[int, ...] = ()
+        """What the program inherits beside 0, 1 and 2."""
         self.cgroups_below: dict[str, str] = {}
         """By a hierarchy's mount: the path below the container's cgroup that an exec enters."""
 

@@ -35,9 +35,12 @@ def inside(config: Config, hierarchies: tuple[Hierarchy, ...]) -> Iterator[Opera
             yield _remount(mount, wish)
             continue
         if not _is_bind(mount, wish):
+            if wish.nofollow:
+                raise _refusal("mount", mount, f"{', '.join(sorted(wish.nofollow))}: for binds alone")
             yield _filesystem(config, place, mount, wish, hierarchies)
         elif _is_held(config, mount, wish):
-            yield sources.AttachTree(_key(place), mount.source, mount.destination)
+            here, copied = ("dest-nofollow" in wish.nofollow, "copy-symlink" in wish.nofollow)
+            yield sources.AttachTree(_key(place), mount.source, mount.destination, here, copied)
         else:
             yield _bind(mount, wish)
         if not os.path.normpath(mount.destination).strip("/"):
@@ -86,7 +89,7 @@ def _is_bind(mount: Mount, wish: MountOptions) -> bool:
 def _is_held(config: Config, mount: Mount, wish: MountOptions) -> bool:
     return (
         config.linux.namespace("user") is not None
-        or bool(wish.idmap or mount.uid_mappings)
+        or bool(wish.idmap or mount.uid_mappings or wish.nofollow)
         or wish.propagation in (kernel.MS_SLAVE, kernel.MS_SHARED)
     )
 
@@ -107,6 +110,8 @@ def _held(config: Config, place: int, mount: Mount, wish: MountOptions) -> sourc
         propagation_recursive=wish.propagation_recursive,
         strangers=config.linux.namespace("user") is not None,
         idmap=_idmap(config, mount, wish),
+        nofollow="src-nofollow" in wish.nofollow,
+        copy_symlink="copy-symlink" in wish.nofollow,
     )
 
 
@@ -114,7 +119,7 @@ def _idmap(config: Config, mount: Mount, wish: MountOptions) -> sources.IdMap | 
     """The mount's own mappings, or those of the container's user namespace; `spec` sees to it that there are some."""
     if not wish.idmap and not mount.uid_mappings:
         return None
-    uids, gids = mount.uid_mappings, mount.gid_mappings
+    uids, gids = wish.id_maps if wish.id_maps[0] else (mount.uid_mappings, mount.gid_mappings)
     path = ""
     if not uids:
         user = config.linux.namespace("user")
@@ -146,6 +151,8 @@ def _bind(mount: Mount, wish: MountOptions) -> Operation:
 def _refuse_parameters(mount: Mount, wish: MountOptions) -> None:
     """A bind has its source's file system as it is: mount(8) drops flags of the superblock, the kernel all else."""
     for key, value in wish.parameters:
+        if key in ("idmap", "ridmap"):
+            raise _refusal("bind", mount, f"{key}={value} is no id map", "as in idmap=uids=0-1000-1;gids=0-1000-1")
         if key not in options.SUPERBLOCK_FLAGS:
             word = key if value is None else f"{key}={value}"
             cause = f"option {word} is the file system's, and a bind takes that as it is"

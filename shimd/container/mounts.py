@@ -19,6 +19,7 @@ from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_RDONLY, OPEN_TREE_CLONE
 
 UNSYMLINKED = ("proc", "sysfs")  # masks and read-only paths lie inside: these must be where they say they are
 NULL_DEVICE = os.makedev(1, 3)
+EMPTY = (("size", "0"), ("mode", "555"))  # a tmpfs in which nothing is and nothing can be made
 
 
 class SetPropagation(NamedTuple):
@@ -369,7 +370,7 @@ def null_device() -> int:
 def _empty(making: Making, own: bool) -> int:
     if making.anchors.empty and not own:
         return mounts.open_tree(mounts.AT_FDCWD, making.anchors.empty, OPEN_TREE_CLONE)
-    return make_filesystem("tmpfs", "tmpfs", MOUNT_ATTR_RDONLY, (("size", "0"), ("mode", "555")))
+    return make_filesystem("tmpfs", "tmpfs", MOUNT_ATTR_RDONLY, EMPTY)
 
 
 def directory_of(making: Making, path: str, unsymlinked: bool = False) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from shimd.linux import mounts as m
+from shimd.spec.linux import IdMapping
 
 # option: (set, clear)
 ATTRIBUTES: dict[str, tuple[int, int]] = {
@@ -50,7 +51,9 @@ NOTHING = ("defaults", "auto", "noauto", "user", "nouser", "_netdev", "silent", 
 
 
 BINDS = ("bind", "rbind")
-OWN = ("tmpcopyup", "remount", "idmap", "ridmap")
+# Of the last component of a bind's source and destination: a symlink is itself, or is made anew (crun's words).
+NOFOLLOW = ("src-nofollow", "dest-nofollow", "copy-symlink")
+OWN = ("tmpcopyup", "remount", "idmap", "ridmap", *NOFOLLOW)
 
 
 def names() -> frozenset[str]:
@@ -63,7 +66,8 @@ class MountOptions(NamedTuple):
     """`set` and `clear` are MOUNT_ATTR_*; `parameters` go to the file system; propagation 0 means as it comes.
 
     recursive_set and recursive_clear go for what is mounted below too, and where they speak, set and clear do not.
-    idmap is "", "idmap" or "ridmap". old_flags are MS_* that only mount(2) knows.
+    idmap is "", "idmap" or "ridmap", with its own maps if it was given some. old_flags are MS_* that only mount(2)
+    knows. nofollow are words of NOFOLLOW.
     """
 
     set: int
@@ -79,6 +83,8 @@ class MountOptions(NamedTuple):
     copy_up: bool = False
     remount: bool = False
     old_flags: int = 0
+    nofollow: frozenset[str] = frozenset()
+    id_maps: tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]] = ((), ())
 
 
 def parse(options: tuple[str, ...]) -> MountOptions:
@@ -88,6 +94,8 @@ def parse(options: tuple[str, ...]) -> MountOptions:
     spoken = idmap = ""
     words = {"bind": False, "rbind": False, "tmpcopyup": False, "remount": False}
     parameters: list[tuple[str, str | None]] = []
+    nofollow: set[str] = set()
+    id_maps: tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]] = ((), ())
     for option in options:
         if option in ATTRIBUTES:
             top = _change(top, ATTRIBUTES[option])
@@ -99,6 +107,10 @@ def parse(options: tuple[str, ...]) -> MountOptions:
             words[option] = True
         elif option in ("idmap", "ridmap"):
             idmap = option
+        elif option.startswith(("idmap=", "ridmap=")) and (found := maps_of(option.partition("=")[2])):
+            idmap, id_maps = option.partition("=")[0], found
+        elif option in NOFOLLOW:
+            nofollow.add(option)
         elif option in OLD_FLAGS:
             old_flags |= OLD_FLAGS[option]
         elif option in SUPERBLOCK_FLAGS:
@@ -120,7 +132,28 @@ def parse(options: tuple[str, ...]) -> MountOptions:
         copy_up=words["tmpcopyup"],
         remount=words["remount"],
         old_flags=old_flags,
+        nofollow=frozenset(nofollow),
+        id_maps=id_maps,
     )
+
+
+def maps_of(text: str) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]] | None:
+    """(uids, gids) of `uids=0-1000-1#1-2000-10;gids=0-1000-1`, as podman and crun write it; None if it is no such."""
+    parts = dict(part.partition("=")[::2] for part in text.split(";"))
+    if set(parts) != {"uids", "gids"}:
+        return None
+    uids, gids = (_ranges(parts[name]) for name in ("uids", "gids"))
+    return (uids, gids) if uids and gids else None
+
+
+def _ranges(text: str) -> tuple[IdMapping, ...]:
+    found = []
+    for part in text.split("#"):
+        numbers = part.split("-")
+        if len(numbers) != 3 or not all(word.isascii() and word.isdigit() and len(word) < 11 for word in numbers):
+            return ()
+        found.append(IdMapping(*(int(word) for word in numbers)))
+    return tuple(found)
 
 
 def _change(flags: tuple[int, int], by: tuple[int, int]) -> tuple[int, int]:

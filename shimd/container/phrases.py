@@ -75,19 +75,9 @@ class Phrases:
         self.script = code = Script()
         binds = [step for step in plan.rooting if isinstance(step, mounts.BindMount)]
         self.cgroup_paths = _cgroup_paths(plan)
-        one = code.cell
-        # fmt: off
-        self.own = Own(
-            one(), one(), one(), one(), one(), one(), one(), one(), one(), one(),
-            Source(one(), one(), one()),
-            tuple(Source(one(), one(), one()) for _ in binds),
-            tuple(one() for _ in self.cgroup_paths),
-            tuple((one(), one()) for _ in range(LAYERS)),
-        )
-        # fmt: on
-        assert self.own.layers[-1][1].number == 13 + 3 * len(binds) + len(self.cgroup_paths) + 2 * LAYERS
+        self.own = self._take_cells(len(binds))
         self.binds = tuple((step.source, CLONE | (kernel.AT_RECURSIVE if step.recursive else 0)) for step in binds)
-        self.trees = tuple(one() for _ in binds)
+        self.trees = tuple(code.cell() for _ in binds)
         self.stdio = tuple(code.cell() for _ in range(3))
         """init's ends; the first one stays 0, the null device, where the plan keeps no stdin."""
         self.kept = (code.cell(), code.cell(), code.cell())
@@ -108,6 +98,20 @@ class Phrases:
         self.polled = code.room(8)
         """A struct pollfd."""
         self.null: Cell | None = None
+
+    def _take_cells(self, binds: int) -> Own:
+        one = self.script.cell
+        # fmt: off
+        own = Own(
+            one(), one(), one(), one(), one(), one(), one(), one(), one(), one(),
+            Source(one(), one(), one()),
+            tuple(Source(one(), one(), one()) for _ in range(binds)),
+            tuple(one() for _ in self.cgroup_paths),
+            tuple((one(), one()) for _ in range(LAYERS)),
+        )
+        # fmt: on
+        assert own.layers[-1][1].number == 13 + 3 * binds + len(self.cgroup_paths) + 2 * LAYERS
+        return own
 
     # what several operations need
 

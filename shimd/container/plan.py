@@ -10,6 +10,7 @@ A plan is data and shared by all containers of a template; what differs is in Ma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from shimd.container import (
@@ -36,6 +37,7 @@ from shimd.linux.cgroups import Hierarchy
 from shimd.spec.config import Config
 from shimd.spec.linux import sysctl_file
 from shimd.spec.linux_rules import namespace_of_sysctl
+from shimd.spec.lists import outside_id
 from shimd.wire.values import LogWish
 
 
@@ -104,7 +106,14 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
     late = identity.late_steps(config.process, possible, common)
     kinds = sum({FLAGS[entry.type] for entry in config.linux.namespaces})
     return Plan(
-        outside=(*rootfs.outside(config), *mounting.outside(config), *outside, *cgroup_steps, *groups.outside),
+        outside=(
+            *rootfs.outside(config),
+            *mounting.outside(config),
+            *_held_nodes(config),
+            *outside,
+            *cgroup_steps,
+            *groups.outside,
+        ),
         clone_flags=flags,
         uid_map=mounting.id_map(config.linux.uid_mappings, "uid_map") if new_user else "",
         gid_map=mounting.id_map(config.linux.gid_mappings, "gid_map") if new_user else "",
@@ -175,6 +184,30 @@ def _changed_namespaces(config: Config) -> set[str]:
     return changed | ({"uts"} if config.hostname or config.domainname else set())
 
 
+def _nodes(config: Config) -> Iterator[tuple[str, str, int, int, int, int, int]]:
+    """The devices to make: path, kind, major, minor, mode, uid and gid."""
+    bound = mounting.brings_devices(config)
+    for device in config.linux.devices:
+        if device.path == "/dev/ptmx" or (bound and device.path.startswith("/dev/")):
+            continue  # ptmx is a default device, and a symlink into the container's own devpts
+        mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
+        yield device.path, device.type, device.major or 0, device.minor or 0, mode, device.uid or 0, device.gid or 0
+
+
+def _held_nodes(config: Config) -> list[OutsideOperation]:
+    """For a new user namespace, whose ids are known here; what is not in its map stays the machine's root's."""
+    user = config.linux.namespace("user")
+    if user is None or user.path:
+        return []
+    held: list[OutsideOperation] = []
+    for path, kind, major, minor, mode, uid, gid in _nodes(config):
+        if kind == "p":
+            continue  # everybody may make one
+        owner = outside_id(config.linux.uid_mappings, uid), outside_id(config.linux.gid_mappings, gid)
+        held.append(devices.HoldNode(path, kind, major, minor, mode, *owner))
+    return held
+
+
 def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operation]:
     strangers = config.linux.namespace("user") is not None
     steps: list[Operation] = rootfs.first(config)
@@ -188,12 +221,7 @@ def _rooting(config: Config, hierarchies: tuple[Hierarchy, ...]) -> list[Operati
         # /dev/console is no mount where the root is borrowed: it would stay, in somebody else's table.
         bind = not rootfs.is_borrowed(config)
         steps.append(console.TakeConsole(config.process.user.uid, config.process.console_size, bind))
-    for device in config.linux.devices:
-        if device.path == "/dev/ptmx" or (bound and device.path.startswith("/dev/")):
-            continue  # ptmx is a default device, and a symlink into the container's own devpts
-        mode = 0o666 if device.file_mode is None else device.file_mode & 0o7777
-        major, minor = device.major or 0, device.minor or 0
-        steps.append(devices.MakeDevice(device.path, device.type, major, minor, mode, device.uid or 0, device.gid or 0))
+    steps += [devices.MakeDevice(*node) for node in _nodes(config)]
     if config.process is not None and config.process.cwd != "/":
         steps.append(mount_steps.MakeDirectory(config.process.cwd))
     steps += [mount_steps.ReadonlyPath(path) for path in config.linux.readonly_paths]

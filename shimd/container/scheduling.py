@@ -7,9 +7,11 @@ import os
 from typing import NamedTuple
 
 from shimd.container.making import Making, Operation
+from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import processes, scheduling
 from shimd.spec.config import IoPriority, Linux, MemoryPolicy, Process, Scheduler
 
+SHORTEST_TIME, LONGEST_TIME = 1 << 10, (1 << 63) - 1  # of SCHED_DEADLINE (sched_setattr(2))
 DOMAINS = {"LINUX": 0x0000, "LINUX32": 0x0008}  # personality(2)
 
 
@@ -25,14 +27,25 @@ class SetScheduler(NamedTuple):
         wish = self.wish
         flags = sum(scheduling.FLAGS[name.removeprefix("SCHED_FLAG_")] for name in set(wish.flags))
         policy = scheduling.POLICIES[wish.policy.removeprefix("SCHED_")]
-        times = (wish.runtime, wish.deadline, wish.period)
+        times = (wish.runtime or 0, wish.deadline or 0, wish.period or 0)
         try:
             scheduling.sched_setattr(policy, flags, wish.nice, wish.priority, *times)
         except OSError as error:
             if error.errno == errno.EPERM:
                 cause = "it needs CAP_SYS_NICE, and on cgroup v1 a real-time budget (cpu.realtimeRuntime)"
                 raise OSError(errno.EPERM, cause) from error
+            if beyond := _beyond(wish):
+                raise RuntimeTrouble(Trouble(*self.describe(), beyond, errno=errno.EINVAL)) from error
             raise
+
+
+def _beyond(wish: Scheduler) -> str:
+    """Which of the times of SCHED_DEADLINE this kernel cannot count."""
+    for name, value in (("runtime", wish.runtime), ("deadline", wish.deadline), ("period", wish.period)):
+        if value and not SHORTEST_TIME <= value <= LONGEST_TIME:
+            limits = f"must be between {SHORTEST_TIME} and {LONGEST_TIME}"
+            return f"sched_setattr: `SCHED_DEADLINE` {name} {value} {limits}"
+    return ""
 
 
 class SetIoPriority(NamedTuple):

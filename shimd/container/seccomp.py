@@ -34,6 +34,8 @@ DELIVERY_SECONDS = 30.0
 PLACE = "$.linux.seccomp"
 # Under these a call that no rule names goes on; under all others a young kernel's calls must seem to be missing.
 PERMISSIVE = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+# crun's annotation; it can only make a start fail, so it may come from anywhere.
+STRICT = "run.oci.seccomp_fail_unknown_syscall"
 SECCOMP_FD = "seccompFd"  # config-linux.md, "Container Process State": its name among `fds`
 
 
@@ -200,11 +202,21 @@ def compile_filter(wish: Seccomp | None, oci_version: str, annotations: Mapping[
     flags = 0
     for name in wish.flags:
         flags |= seccomp.FLAGS[name]
+    if STRICT in annotations:
+        _refuse_unknown(wish)
     program = compiled(wish._replace(flags=(), listener_path="", listener_metadata=""))
     if not any(rule.action == "SCMP_ACT_NOTIFY" for rule in wish.syscalls):
         return Filter((), LoadSeccomp(program, flags))
     listener = Listener(wish.listener_metadata, oci_version, tuple(sorted(annotations.items())))
     return Filter((IntroduceListener(wish.listener_path),), LoadSeccomp(program, flags, listener))
+
+
+def _refuse_unknown(wish: Seccomp) -> None:
+    for place, rule in enumerate(wish.syscalls):
+        for name in rule.names:
+            if seccomp.resolve(name) == -1 and name not in seccomp.YOUNG_CALLS:
+                cause = f"nobody here knows system call {name!a:.60}, and annotation {STRICT} is set"
+                raise RuntimeTrouble(Trouble("compile", f"{PLACE}.syscalls[{place}]", cause))
 
 
 @functools.lru_cache(64)
@@ -241,8 +253,9 @@ def _returns(action: str, errno_ret: int | None) -> int:
 def _sort(wish: Seccomp, default: int) -> tuple[list[seccomp.Rule], list[tuple[str, int]]]:
     """(rules for libseccomp, young calls with what they return), without those that say what the default says.
 
-    A call that nobody knows cannot be called under that name: an unknown one may be allowed (as runc has it), but a
-    permissive profile that means to forbid one has a typing error or a hole.
+    A name that nobody knows is passed over, as by runc and crun: engines ship profiles that name the calls of kernels
+    and architectures to come, and what has no number here cannot be called. But a young call that a permissive profile
+    means to forbid by its arguments is there, and would go on: that is refused.
     """
     rules: list[seccomp.Rule] = []
     young: list[tuple[str, int]] = []
@@ -255,8 +268,8 @@ def _sort(wish: Seccomp, default: int) -> tuple[list[seccomp.Rule], list[tuple[s
                 rules += [seccomp.Rule(name, returns, arguments) for arguments in _alternatives(rule)]
             elif name in seccomp.YOUNG_CALLS and not rule.args:
                 young.append((name, returns))
-            elif name in seccomp.YOUNG_CALLS or wish.default_action in PERMISSIVE:
-                cause = f"this libseccomp knows no system call {name!a:.60}"
+            elif name in seccomp.YOUNG_CALLS and wish.default_action in PERMISSIVE:
+                cause = f"this libseccomp knows no system call {name!a:.60}, and cannot compare its arguments"
                 raise RuntimeTrouble(Trouble("compile", f"{PLACE}.syscalls[{place}]", cause))
     return rules, young
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import NamedTuple
 
 from shimd.container import root
 from shimd.container.making import Making
 from shimd.container.mounts import attach
-from shimd.linux import mounts, processes
+from shimd.linux import mounts, paths, processes, procfs
 from shimd.linux.mounts import AT_RECURSIVE, MOUNT_ATTR_IDMAP, MS_PRIVATE, MS_SHARED, MS_SLAVE, OPEN_TREE_CLONE
 from shimd.wire.messages import RootMount
 
@@ -90,14 +91,21 @@ class HoldTree(NamedTuple):
     propagation_recursive: bool
     strangers: bool
     idmap: IdMap | None
+    nofollow: bool = False
+    copy_symlink: bool = False
+    """Where the source is a symlink: hold it as it is, and AttachTree makes one that says the same."""
 
     def describe(self) -> tuple[str, str]:
         return "open", f"{self.source} to bind on {self.destination}"
 
     def execute(self, making: Making) -> None:
+        if self.copy_symlink and os.path.islink(self.source):
+            making.trees[self.key] = os.open(self.source, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return
         tree = making.trees.pop(self.source, -1)
         if tree < 0:
             flags = OPEN_TREE_CLONE | (AT_RECURSIVE if self.recursive else 0)
+            flags |= mounts.AT_SYMLINK_NOFOLLOW if self.nofollow or self.copy_symlink else 0
             tree = mounts.open_tree(mounts.AT_FDCWD, self.source, flags)
         making.trees[self.key] = tree
         if self.idmap is not None:
@@ -124,6 +132,8 @@ class AttachTree(NamedTuple):
     key: str
     source: str
     destination: str
+    nofollow: bool = False
+    copy_symlink: bool = False
 
     def describe(self) -> tuple[str, str]:
         return "bind", f"{self.source} on {self.destination}"
@@ -131,9 +141,64 @@ class AttachTree(NamedTuple):
     def execute(self, making: Making) -> None:
         tree = making.trees.pop(self.key)
         try:
-            attach(tree, making, self.destination)
+            if self.copy_symlink and stat.S_ISLNK(os.fstat(tree).st_mode):
+                _make_link(os.readlink("", dir_fd=tree), making, self.destination)
+            elif self.nofollow:
+                _attach_here(tree, making, self.destination)
+            else:
+                attach(tree, making, self.destination)
         finally:
             os.close(tree)
+
+
+def _make_link(target: str, making: Making, destination: str) -> None:
+    """A symlink of the container's own; one that says the same may be there."""
+    parent, name = _split(making, destination)
+    try:
+        os.symlink(target, name, dir_fd=parent)
+    except FileExistsError:
+        try:
+            same = os.readlink(name, dir_fd=parent) == target
+        except OSError:  # it is none
+            same = False
+        if not same:
+            raise
+    finally:
+        os.close(parent)
+
+
+def _attach_here(tree: int, making: Making, destination: str) -> None:
+    """On what stands at the place itself, be it a symlink. Not in procfs, whose links are doors."""
+    parent, name = _split(making, destination)
+    try:
+        if procfs.file_system(parent) == procfs.MAGIC:
+            raise OSError(errno.EPERM, "nothing is mounted on a link of procfs", destination)
+        if not _is_there(parent, name):
+            attach(tree, making, destination)
+            return
+        target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            mounts.move_mount(tree, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(parent)
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _split(making: Making, destination: str) -> tuple[int, str]:
+    """An fd on the directory, made if it is missing, and the last component."""
+    parent, _, name = os.path.normpath(destination).rpartition("/")
+    if not name:
+        raise OSError(errno.EINVAL, "the root is no place for it", destination)
+    return paths.make_directory_in_root(making.root_fd, parent), name
 
 
 def _map_ids(tree: int, idmap: IdMap) -> None:

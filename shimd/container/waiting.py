@@ -68,16 +68,30 @@ def _why_not(path: str) -> int:
         if stat.S_ISDIR(os.stat(path).st_mode):
             return errno.EISDIR
     except OSError as error:
-        return error.errno or errno.EIO
-    # With the effective ids: they are what execve(2) judges by.
-    return 0 if os.access(path, os.X_OK, effective_ids=True) else errno.EACCES
+        # No file system says EPERM to stat(2): it is the program's own filter. Then exec has to tell.
+        return 0 if error.errno == errno.EPERM else error.errno or errno.EIO
+    # With the effective ids: they are what execve(2) judges by. A filter older than faccessat2(2) refuses that one.
+    allowed = os.access(path, os.X_OK, effective_ids=True) or os.access(path, os.X_OK)
+    return 0 if allowed else errno.EACCES
+
+
+class NothingToRun(NamedTuple):
+    """In a program's place where the config has no process: it cannot be started."""
+
+    def describe(self) -> tuple[str, str]:
+        return "run", "nothing"
+
+    def execute(self, making: Making) -> None:
+        raise RuntimeTrouble(Trouble("run", "$.process", "it is missing in the config of this container"))
 
 
 class Await(NamedTuple):
     """Wait for `start`, run its hooks, become the program. Stands where Exec stands under a shim."""
 
     hooks: tuple[Hook, ...]
-    run: identity.Exec | seccomp.ConfinedExec
+    run: identity.Exec | seccomp.ConfinedExec | NothingToRun
+    env: tuple[str, ...] = ()
+    """The process's own, for hooks that bring none."""
 
     def describe(self) -> tuple[str, str]:
         return "await start, then run", self.run.describe()[1]
@@ -94,18 +108,19 @@ class Await(NamedTuple):
         except OSError as error:
             _give_up(outcome, Trouble("run", self.run.describe()[1], (error.strerror or str(error)).lower()))
 
-    def _after_hooks(self, making: Making) -> identity.Exec | seccomp.ConfinedExec:
+    def _after_hooks(self, making: Making) -> identity.Exec | seccomp.ConfinedExec | NothingToRun:
         """What is left to do once the hooks have run, each under the program's filter."""
         run = self.run
+        hooks = ContainerHooks("startContainer", self.hooks, self.env)
         if not isinstance(run, seccomp.ConfinedExec):  # a filter that there is was loaded before
-            ContainerHooks("startContainer", self.hooks).execute(making)
+            hooks.execute(making)
             return run
         if run.load.listener is None:
-            ContainerHooks("startContainer", self.hooks, run.load).execute(making)
+            hooks._replace(confine=run.load).execute(making)
             return run
         # The agent knows one listener a start: it is init that loads the filter, and its hooks inherit it.
         run.confine(making)
-        ContainerHooks("startContainer", self.hooks).execute(making)
+        hooks.execute(making)
         return run.exec
 
 
@@ -132,8 +147,8 @@ class KeepFds(NamedTuple):
 
 
 def keep(making: Making) -> None:
-    """Undo close-on-exec for the caller's fds, which are those from 3 on."""
-    for fd in range(3, 3 + making.kept_fds):
+    """Undo close-on-exec for the caller's fds."""
+    for fd in making.kept_fds:
         os.set_inheritable(fd, True)
 
 

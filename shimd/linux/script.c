@@ -29,6 +29,7 @@ long script_run(struct run *run)
 {
     int64_t *cells = run->cells;
     const struct instruction *at = run->code + run->entry;
+    long expected = 0;
     for (;;) {
         const uint16_t *arguments = at->cells;
         long result = 0;
@@ -65,11 +66,19 @@ long script_run(struct run *run)
             *(int32_t *)cells[arguments[0]] = (int32_t)cells[arguments[1]];
         } else if (at->number == COPY) {
             cells[at->out] = cells[arguments[0]]; /* any value, also one that looks like an errno */
+        } else if (at->number == ERRNO) {
+            result = expected;
+        } else if (at->number == SAME) {
+            if (cells[arguments[0]] == cells[arguments[1]]) {
+                at = run->code + at->target;
+                continue;
+            }
         } else {
             return 0;
         }
         if (result < 0 && result >= -4095) {
             if (-result == at->expected[0] || -result == at->expected[1] || at->expected[0] == ANY) {
+                expected = -result;
                 at = run->code + at->target;
                 continue;
             }
@@ -92,9 +101,9 @@ static void child(struct run *run)
     __builtin_trap();
 }
 
-/* clone3 with CLONE_VM in `arguments`: the child runs the list and ends in its execve, or with 125.
- * Returns the pid, or -errno. Not for two at a time: there is one stack. */
-long script_bear(uint64_t *arguments, long size, struct run *run)
+/* clone3 with CLONE_VM in `arguments`: the child runs `child`, which never returns. Returns the pid, or -errno. Not for two
+ * at a time: there is one stack. */
+long script_bear_by(uint64_t *arguments, long size, void (*child)(struct run *), struct run *run)
 {
     long result;
     register void (*entry)(struct run *) __asm__("r12") = child;
@@ -114,6 +123,12 @@ long script_bear(uint64_t *arguments, long size, struct run *run)
                      : "a"((long)CLONE3), "D"(arguments), "S"(size), "r"(entry), "r"(argument)
                      : "rcx", "r11", "memory");
     return result;
+}
+
+/* The same for a child that runs the list and ends in its execve, or with 125. */
+long script_bear(uint64_t *arguments, long size, struct run *run)
+{
+    return script_bear_by(arguments, size, child, run);
 }
 
 /* Forks a child for every byte that comes out of `tickets`, and reaps when `children`, a signalfd, is readable; what an

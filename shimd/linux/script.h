@@ -41,6 +41,8 @@ enum {
     STORE = -8,   /* the int at address a = b */
     COPY = -9,    /* out = a */
     END = -10,
+    ERRNO = -11,  /* out = the errno that was last expected and came */
+    SAME = -12,   /* if cells a and b are equal: go on at target */
 };
 
 struct run {
@@ -65,3 +67,4 @@ struct pollfd {
 long call(long number, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f);
 EXPORT long script_run(struct run *run);
 long script_bear(uint64_t *arguments, long size, struct run *run);
+long script_bear_by(uint64_t *arguments, long size, void (*child)(struct run *), struct run *run);

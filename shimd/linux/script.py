@@ -31,6 +31,7 @@ ANY_ERROR = 4095
 
 # Numbers of x86_64; script.c knows no other machine (arch/x86/entry/syscalls/syscall_64.tbl).
 NUMBERS = {
+    "read": 0,
     "write": 1,
     "close": 3,
     "poll": 7,
@@ -54,6 +55,7 @@ NUMBERS = {
     "setresuid": 117,
     "setresgid": 119,
     "capset": 126,
+    "fstatfs": 138,
     "pivot_root": 155,
     "prctl": 157,
     "umount2": 166,
@@ -63,12 +65,15 @@ NUMBERS = {
     "openat": 257,
     "mkdirat": 258,
     "mknodat": 259,
+    "fchownat": 260,
     "symlinkat": 266,
     "faccessat": 269,
     "unshare": 272,
     "pipe2": 293,
     "prlimit64": 302,
+    "setns": 308,
     "seccomp": 317,
+    "bpf": 321,
     "statx": 332,
     "open_tree": 428,
     "move_mount": 429,
@@ -77,9 +82,11 @@ NUMBERS = {
     "fsmount": 432,
     "close_range": 436,
     "openat2": 437,
+    "faccessat2": 439,
     "mount_setattr": 442,
 }
 _JUMP, _MATCH, _EMPTY, _STAMP, _FAIL, _REACH, _LOAD, _STORE, _COPY, _END = -1, -2, -3, -4, -5, -6, -7, -8, -9, -10
+_ERRNO, _SAME = -11, -12
 _INSTRUCTION = struct.Struct("=hHhhHH6H")  # struct instruction of script.c
 
 
@@ -251,8 +258,16 @@ class Script:
         """The cell takes CLOCK_MONOTONIC, in ns."""
         self._add(_STAMP, (), cell.number, None)
 
-    def fail(self, errno: int) -> None:
+    def fail(self, errno: Argument) -> None:
         self._add(_FAIL, (errno,), 0, None)
+
+    def came(self, out: Cell) -> None:
+        """The cell takes the errno that was expected, and came, last."""
+        self._add(_ERRNO, (), out.number, None)
+
+    def same(self, one: Argument, other: Argument, label: Label) -> None:
+        """If the two are equal: go on at the label."""
+        self._add(_SAME, (one, other), 0, ((), label))
 
     def load(self, address: Cell, out: Cell) -> None:
         """The cell takes the int (32 bits, signed and not negative) at the address."""
@@ -280,18 +295,44 @@ class Script:
         self.end()
         place = self.room(strings)
         data = array.array("B", self._data)
-        base = data.buffer_info()[0]
-        for cell, offset in self._pointers.items():
-            self._cells[cell] = base + offset
         cells = array.array("q", self._cells)
+        self._point(cells, cells.buffer_info()[0], data.buffer_info()[0])
+        return Program(array.array("B", self._packed()), cells, data, self._pointers[place.number])
+
+    def image(self, base: int) -> Image:
+        """The list for another process, which has it at the address `base`, 16-aligned."""
+        self.end()
+        cells = array.array("q", self._cells)
+        size = cells.itemsize * len(cells)
+        data = base + size + size % 16
+        code = data + len(self._data) + -len(self._data) % 16
+        self._point(cells, base, data)
+        parts = (cells.tobytes().ljust(data - base, b"\0"), self._data.ljust(code - data, b"\0"), self._packed())
+        return Image(b"".join(parts), base, code)
+
+    def _point(self, cells: array.array[int], cells_at: int, data_at: int) -> None:
+        for cell, offset in self._pointers.items():
+            cells[cell] = data_at + offset
         for cell, first in self._rows.items():
-            cells[cell] = cells.buffer_info()[0] + first * cells.itemsize
-        packed = b"".join(
+            cells[cell] = cells_at + first * cells.itemsize
+
+    def _packed(self) -> bytes:
+        return b"".join(
             _INSTRUCTION.pack(number, out, *(*errors, 0, 0)[:2], label.place if label else 0, step, *arguments)
             for number, out, errors, label, step, arguments in self._code
         )
-        code = array.array("B", packed)
-        return Program(code, cells, data, self._pointers[place.number])
+
+
+class Image(NamedTuple):
+    """A script's bytes for one address, and where in them its cells and its code are."""
+
+    data: bytes
+    cells: int
+    code: int
+
+    def entered(self, entry: Label) -> tuple[int, ...]:
+        """struct run of script.c, as in Program."""
+        return self.code, self.cells, entry.place, 0, 0, 0, 0
 
 
 class Program(NamedTuple):

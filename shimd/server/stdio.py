@@ -8,6 +8,7 @@ from typing import NoReturn
 from shimd.container.plan import Plan
 from shimd.container.starting import Birth
 from shimd.errors import RuntimeTrouble, Trouble
+from shimd.server.formats import FORMS, Copy
 from shimd.server.log import NAMES, Log
 from shimd.server.loop import Loop
 from shimd.server.stdin import Stdin
@@ -21,7 +22,7 @@ NOT_THIS = -1
 class Stdio:
     """`on_end` is called whenever a stream has come to its end."""
 
-    __slots__ = ("id", "log", "loop", "plan", "stdin", "streams")
+    __slots__ = ("copy", "id", "log", "loop", "on_end", "plan", "stdin", "streams")
 
     def __init__(
         self, loop: Loop, plan: Plan, birth: Birth, id: str, directory: str, on_end: Callable[[], None]
@@ -29,15 +30,24 @@ class Stdio:
         self.loop = loop
         self.plan = plan
         self.id = id[:12]
+        self.on_end = on_end
         self.log = Log(directory, plan.log.bound * plan.log.files)
+        self.copy = Copy(self.log, plan.log) if plan.log.form in FORMS else None
         of_stdout, of_stdin = (TerminalStream, TerminalStdin) if plan.terminal else (Stream, Stdin)
         self.streams: list[Stream] = [
-            of_stdout(loop, self.log, 1, birth.stdout, on_end),
-            Stream(loop, self.log, 2, birth.stderr, on_end),
+            of_stdout(loop, self.log, 1, birth.stdout, self._ended),
+            Stream(loop, self.log, 2, birth.stderr, self._ended),
         ]
+        for stream in self.streams:
+            stream.follower = self.copy
         self.stdin = of_stdin(loop, birth.stdin) if birth.stdin >= 0 else None
 
     # the end
+
+    def _ended(self) -> None:
+        if self.copy is not None and self.drained:
+            self.copy.end()
+        self.on_end()
 
     def init_ended(self) -> None:
         """What is there is read; nobody reads what is typed."""

@@ -77,22 +77,25 @@ class Rlimit(NamedTuple):
 
 
 class Scheduler(NamedTuple):
-    """Linux Process, ``scheduler``: sched_setattr(2). Runtime, deadline and period in nanoseconds."""
+    """Linux Process, ``scheduler``: sched_setattr(2). Runtime, deadline and period in nanoseconds, None: not given."""
 
     policy: str
     nice: Int32 = 0
     priority: Int32 = 0
     flags: tuple[str, ...] = ()
-    runtime: Uint64 = 0
-    deadline: Uint64 = 0
-    period: Uint64 = 0
+    runtime: Uint64 | None = None
+    deadline: Uint64 | None = None
+    period: Uint64 | None = None
 
 
 class IoPriority(NamedTuple):
-    """Linux Process, ``ioPriority``: ioprio_set(2). JSON's ``class``; priority 0 (first) to 7 (last)."""
+    """Linux Process, ``ioPriority``: ioprio_set(2). JSON's ``class``; priority 0 (first) to 7 (last).
+
+    The text requires a priority, the published schema does not, and the idle class has no levels: left out it is 0.
+    """
 
     class_: str
-    priority: Int32
+    priority: Int32 = 0
 
 
 class CpuAffinity(NamedTuple):
@@ -149,11 +152,14 @@ class Mount(NamedTuple):
 
 
 class Hook(NamedTuple):
-    """POSIX-platform Hooks: ``args`` holds argv[0]; ``timeout`` in seconds, None waits for ever."""
+    """POSIX-platform Hooks: ``args`` holds argv[0]; ``timeout`` in seconds, None waits for ever.
+
+    ``env`` None: the property is not there, which is not the same as an environment with nothing in it.
+    """
 
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = None
     timeout: Int64 | None = None
 
 

@@ -137,10 +137,9 @@ def sysctls_are_namespaced(config: Config) -> Iterator[Finding]:
             yield Finding(here, "is the whole machine's, not a namespace's", "set it on the host")
         elif config.linux.namespace(needed) is None:
             yield Finding(here, f"needs a {needed} namespace", "it would change the host's")
-        elif file == "kernel/hostname" and config.hostname:
-            yield Finding(here, "is given together with hostname", "leave one of the two")
-        elif file == "kernel/domainname" and config.domainname:
-            yield Finding(here, "is given together with domainname", "leave one of the two")
+        for name_of, value in (("hostname", config.hostname), ("domainname", config.domainname)):
+            if file == f"kernel/{name_of}" and value and value != config.linux.sysctl[name]:
+                yield Finding(here, f"is given together with another {name_of}", "leave one of the two")
 
 
 def namespace_of_sysctl(file: str) -> str:

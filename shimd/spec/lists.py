@@ -45,3 +45,13 @@ def bad_mappings(mappings: Sequence[IdMapping], at: str) -> Iterator[Finding]:
         for (start, size, _), (following, _, place) in pairwise(spans):
             if following < start + size:
                 yield Finding(f"{at}[{place}].{name}", f"{following} is mapped by another entry already")
+
+
+def outside_id(mappings: Sequence[IdMapping], inside: int) -> int:
+    """The machine's id of one inside a user namespace; -1 where it has none. No mappings: it is the same."""
+    if not mappings:
+        return inside
+    for first, outside, size in mappings:
+        if first <= inside < first + size:
+            return outside + inside - first
+    return -1

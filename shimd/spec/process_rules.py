@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from shimd.spec import names
-from shimd.spec.config import Process
+from shimd.spec.config import Process, Scheduler
 from shimd.spec.errors import Finding
 from shimd.spec.lists import is_cpu_list
 
@@ -98,9 +98,23 @@ def scheduler_is_possible(process: Process, at: str) -> Iterator[Finding]:
     if wanted.policy not in names.REALTIME_POLICIES and wanted.priority:
         yield Finding(f"{here}.priority", f"{wanted.policy} takes no priority", "SCHED_FIFO and SCHED_RR do")
     if wanted.policy == "SCHED_DEADLINE":
-        period = wanted.period or wanted.deadline
-        if not 0 < wanted.runtime <= wanted.deadline <= period:
-            yield Finding(here, "SCHED_DEADLINE needs 0 < runtime <= deadline <= period, in nanoseconds")
+        for problem in _deadline_problems(wanted):
+            yield Finding(here, f"sched_setattr: `SCHED_DEADLINE` {problem}", "in nanoseconds")
+
+
+def _deadline_problems(wanted: Scheduler) -> Iterator[str]:
+    """sched_setattr(2): 0 < runtime <= deadline <= period; a period of 0 is the deadline."""
+    runtime, deadline, period = wanted.runtime, wanted.deadline, wanted.period
+    if runtime is None or deadline is None:
+        yield "requires `runtime`" if runtime is None else "requires `deadline`"
+        return
+    for name, value in (("runtime", runtime), ("deadline", deadline)):
+        if not value:
+            yield f"{name} must be greater than 0"
+    if runtime > deadline:
+        yield f"runtime {runtime} must be <= deadline {deadline}"
+    if period and deadline > period:
+        yield f"deadline {deadline} must be <= period {period}"
 
 
 def io_priority_is_known(process: Process, at: str) -> Iterator[Finding]:

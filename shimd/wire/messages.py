@@ -13,7 +13,7 @@ A start:
         |                                         | <- EOF ----------------------- | it runs the program
         | <-------------- Started or Failed ----- |
         | -- Kill, Attach+fds, Exec+fds --------> |
-        | -- CloseStdin, Resize ----------------> |
+        | -- CloseStdin, Resize, Update --------> |
         | <- Done, Attached / Refusal (by seq) -- |
         | <- ExecStarted+fd, ExecEnded ---------- |
         | <- Ended ------------------------------ |   once, after the record is on disk
@@ -32,8 +32,8 @@ A re-adoption (the supervisor died; the shim listens on its path socket):
 
     supervisor                                  shim
         | -- connect, Query --------------------> |
-        | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
         | <- ExecEnded -------------------------- |   of those that are remembered
+        | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
 
 A create without a shim (asyncrt-oci; what follows goes through fifos, shimd/container/waiting.py):
 

@@ -64,7 +64,7 @@ LIMITS = {
     "cpu.mems": Limit("cpu", {"mems": "0"}, ("cpuset.mems", "0"), ("cpuset.mems", "0")),
     "pids.limit": Limit("pids", {"limit": 32}, ("pids.max", "32"), ("pids.max", "32")),
     "pids.unlimited": Limit("pids", {"limit": -1}, ("pids.max", "max"), ("pids.max", "max")),
-    "blockIO.weight": Limit("blockIO", {"weight": 100}, ("blkio.weight", "100"), ("io.weight", "default 909")),
+    "blockIO.weight": Limit("blockIO", {"weight": 100}, ("blkio.weight", "100"), ("io.weight", "default 910")),
 }
 
 

@@ -47,6 +47,15 @@ def test_devices(bundle: Bundle, type: str) -> None:
     assert type == "p" or seen[3] == "10:229"
 
 
+@pytest.mark.parametrize("type", KINDS)
+def test_devices_in_a_user_namespace(bundle: Bundle, type: str) -> None:
+    """config-linux.md, Devices: who may not make nodes gets them all the same, with ids of the namespace."""
+    bundle.linux["devices"] = [device(type, "/dev/mine", fileMode=0o620, uid=7, gid=8)]
+    seen = bundle.user_namespace().does("stat", "/dev/mine").report()["stat /dev/mine"].split()
+    assert seen[:3] == [KINDS[type], "0620", "7:8"]
+    assert type == "p" or seen[3] == "10:229"
+
+
 def test_device_outside_of_dev(bundle: Bundle) -> None:
     """config-linux.md, Devices, path: MAY be anywhere in the container's file system."""
     bundle.linux["devices"] = [device("c", "/data/deep/mine", fileMode=0o600)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.bundle import Bundle
+from tests.conformance.bundle import Bundle, needs_id_maps
 from tests.conformance.runtime import Runtime
 
 pytestmark = pytest.mark.root
@@ -48,6 +48,7 @@ def test_mount_options_are_kept(bundle: Bundle, features: dict[str, Any], option
     if option == "tmpcopyup":
         bundle.mount("/data", "tmpfs", "tmpfs", option)
     elif option == "idmap":
+        needs_id_maps(bundle.path)
         bundle.mount("/data", "bind", "source", "bind", option, uidMappings=ids, gidMappings=ids)
     else:
         bundle.mount("/data", "bind", "source", "rbind", option)

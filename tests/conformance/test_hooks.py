@@ -195,11 +195,23 @@ def test_a_start_container_hook_that_fails(bundle: Bundle) -> None:
 
 
 def test_a_poststart_hook_that_fails(bundle: Bundle) -> None:
-    """runtime.md, Lifecycle, 9 (1.3): an error, and the container is stopped."""
+    """runtime.md, Lifecycle, 9, 12 and 13 (1.3): an error, the container is destroyed, poststop is called."""
     add(bundle, "poststart", "fail", "1")
+    add(bundle, "poststop", "trace", place(bundle, "poststop", "calls"), "poststop")
     container = bundle.does("pause").create()
     container.start().refused()
-    assert not container.exists() or container.ended()
+    assert not container.exists()
+    assert (bundle.rootfs / "tmp/calls").read_text() == "poststop\n"
+
+
+@pytest.mark.parametrize("moment", ["prestart", "createRuntime", "poststart", "poststop"])
+def test_a_hook_without_env(bundle: Bundle, moment: str) -> None:
+    """Not of the spec, but of runc and crun: it has the environment that the runtime was started with."""
+    add(bundle, moment, "into", place(bundle, moment, "seen"), ",", "report")
+    bundle.config["hooks"][moment][0].pop("env", None)
+    environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "MARK": "runtimes"}
+    bundle.does("fail", "0").run(env=environment).ok()
+    assert read((bundle.rootfs / "tmp/seen").read_text())["env MARK"] == "runtimes"
 
 
 def test_a_poststop_hook_that_fails(bundle: Bundle) -> None:

@@ -115,7 +115,9 @@ def test_a_failed_create_leaves_nothing(bundle: Bundle) -> None:
 def test_start_needs_a_process(bundle: Bundle) -> None:
     """config.md, Process: REQUIRED when start is called, not before."""
     del bundle.config["process"]
-    bundle.create().start().refused()
+    container = bundle.create()
+    container.start().refused()
+    container.ended()
 
 
 def test_start_of_nothing_is_an_error(bundle: Bundle) -> None:

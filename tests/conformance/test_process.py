@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.bundle import Bundle
+from tests.conformance.bundle import Bundle, read
 
 pytestmark = pytest.mark.root
 
@@ -51,6 +51,38 @@ def test_env_is_the_environment(bundle: Bundle) -> None:
     seen = {key.removeprefix("env "): value for key, value in facts.items() if key.startswith("env ")}
     assert (seen["PATH"], seen["EMPTY"], seen["EQUAL"]) == ("/", "", "a=b")
     assert "LEAKED" not in seen
+
+
+PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home/app:/bin/sh\n"
+
+
+@pytest.mark.parametrize(("uid", "home"), [(0, "/root"), (1000, "/home/app"), (4711, "/")])
+@pytest.mark.parametrize("how", ["run", "exec"])
+def test_home(bundle: Bundle, how: str, uid: int, home: str) -> None:
+    """Not of the spec, but of runc and crun, and callers count on it: HOME by the container's own passwd."""
+    (bundle.rootfs / "etc").mkdir(exist_ok=True)
+    (bundle.rootfs / "etc/passwd").write_text(PASSWD)
+    bundle.process["env"] = ["PATH=/"]
+    if how == "run":
+        bundle.process["user"] = {"uid": uid, "gid": 0}
+        assert bundle.report()["env HOME"] == home
+        return
+    container = bundle.does("pause").started()
+    done = bundle.runtime("exec", "--user", str(uid), container.id, "/witness", "report").ok()
+    assert read(done.out)["env HOME"] == home
+
+
+def test_home_that_is_given_stays(bundle: Bundle) -> None:
+    """config.md, Process, env."""
+    bundle.process["env"] = ["PATH=/", "HOME=/elsewhere"]
+    assert bundle.report()["env HOME"] == "/elsewhere"
+
+
+def test_stdio_is_the_users(bundle: Bundle) -> None:
+    """Not of the spec, but of runc and crun: or a program could not open its own /dev/stdout."""
+    bundle.process["user"] = {"uid": 1000, "gid": 1000}
+    container = bundle.does("pause").started()
+    assert (bundle.path / f"{container.id}.out").stat().st_uid == 1000
 
 
 def test_cwd(bundle: Bundle) -> None:

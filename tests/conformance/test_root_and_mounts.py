@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.bundle import Bundle, Facts
+from tests.conformance.bundle import Bundle, Facts, needs_id_maps
 
 pytestmark = pytest.mark.root
 
@@ -246,6 +246,7 @@ def test_tmpcopyup(bundle: Bundle) -> None:
 @pytest.mark.parametrize("option", ["idmap", "ridmap"])
 def test_mount_with_mappings(bundle: Bundle, option: str) -> None:
     """config.md, POSIX-platform Mounts, uidMappings: ids of the source's file system become the mount's."""
+    needs_id_maps(bundle.path)
     (bundle.path / "source").mkdir()
     (bundle.path / "source/file").touch()
     os.chown(bundle.path / "source/file", 7, 8)
@@ -256,6 +257,7 @@ def test_mount_with_mappings(bundle: Bundle, option: str) -> None:
 
 def test_idmap_of_the_containers_own(bundle: Bundle) -> None:
     """config.md, Linux mount options, idmap: without mappings, the user namespace's MAY be used."""
+    needs_id_maps(bundle.path)
     (bundle.path / "source").mkdir()
     (bundle.path / "source/file").touch()
     bundle.user_namespace()

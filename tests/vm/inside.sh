@@ -29,6 +29,7 @@ run() {
     esac
     cd "$project" || return 1
     modprobe -q loop || true # the machine's only disk, for limits on one
+    truncate -s 1M /tmp/disk && losetup -f /tmp/disk || true
     printf -- '-- kernel %s, pytest %s\n' "$(uname -r)" "$*"
     .venv/bin/python -m pytest -p no:cacheprovider "$@"
 }

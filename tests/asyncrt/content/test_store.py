@@ -65,8 +65,12 @@ def test_what_is_not_what_was_said_is_dropped(content: Content, size: int, said:
         ingest.write(b"hello")
         with pytest.raises(BadImage, match=said):
             ingest.commit(size)
+        assert ingest.offset == 0
+        assert list(content.digests()) == []
+        ingest.write(b"other")
+        ingest.commit(5)
     assert content.ingests() == []
-    assert list(content.digests()) == []
+    assert list(content.digests()) == [Digest.of(b"other")]
 
 
 def test_an_ingest_is_resumed(content: Content, tmp_path: Path) -> None:
@@ -96,8 +100,7 @@ def test_a_ref_has_one_writer(content: Content, tmp_path: Path) -> None:
         for store in (content, Content(tmp_path)):
             with pytest.raises(Conflict, match="somebody is writing it already"):
                 store.ingest("a")
-        content.ingest("b").close()
-        assert [status.active for status in sorted(content.ingests())] == [True, False]
+        assert [status.active for status in content.ingests()] == [True]
         ingest.write(b"x")
     content.ingest("a").close()
 
@@ -281,7 +284,9 @@ def test_collecting_beside_pulls_never_takes_what_they_need(content: Content) ->
 
 def test_ingests_that_nobody_goes_on_with(content: Content) -> None:
     for name in ("old", "leased", "active"):
-        content.ingest(name).close()
+        with content.ingest(name) as ingest:
+            ingest.write(b"x")
+    content.ingest("empty").close()
     with content.ingest("active"):
         assert drop_stale_ingests(content, kept=["leased"]) == 0
         assert drop_stale_ingests(content, kept=["leased"], older_ns=0) == 1

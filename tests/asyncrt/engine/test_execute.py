@@ -61,7 +61,7 @@ def test_env_workdir_and_user(shared: Engine, guest: str) -> None:
     assert done.stdout == "uid=12 gid=34 groups=34\n"
     done = shared.cli("exec", "-w", "/no/such", "guest", "pwd")
     assert done.returncode != 0
-    assert done.stderr.startswith("asyncrt: change to directory /no/such: no such file or directory")
+    assert done.stderr.startswith("asyncrt: chdir to /no/such: no such file or directory")
 
 
 @pytest.mark.busybox

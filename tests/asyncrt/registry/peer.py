@@ -1,6 +1,7 @@
 """The real peer: docker-registry (Debian's package) on loopback, with passwords, tokens or TLS as a test wants them."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,9 +21,19 @@ needs_registry = pytest.mark.skipif(PROGRAM is None, reason="needs docker-regist
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below the range that outgoing connections get theirs from.
+
+    A registry that is killed and started again wants its port back, which a connection could have taken meanwhile;
+    one from that very port to itself even succeeds.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Registry:

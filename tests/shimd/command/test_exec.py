@@ -1,5 +1,6 @@
 """exec: joins everything, is nobody's prey, and says what became of it."""
 
+import fcntl
 import json
 import os
 import socket
@@ -90,8 +91,32 @@ def test_preserved_fds_and_listen_fds(running: Runtime) -> None:
     os.close(write)
 
 
-def test_an_fd_that_is_not_open_cannot_be_preserved(running: Runtime) -> None:
-    assert "it is not open" in running.fails("exec", "--preserve-fds", "40", C, "true", code=255)
+def test_a_gap_among_preserved_fds_stays_one(running: Runtime) -> None:
+    """And a number that one of our own files has got by then is not passed on (CVE-2024-21626)."""
+    with open("/dev/null") as null:
+        high = fcntl.fcntl(null, fcntl.F_DUPFD, 30)
+    try:
+        listing = "for fd in /proc/self/fd/*; do readlink $fd; done"
+        words = ("exec", "--preserve-fds", "400000", C, "sh", "-c", listing)
+        out = running.must(*words, fds=(high,)).stdout.split()
+    finally:
+        os.close(high)
+    assert out.count("/dev/null") == 2  # stdin and ours
+    assert not [path for path in out if str(running.root) in path or "socket" in path or "memfd" in path], out
+
+
+def test_home_is_the_containers_own(running: Runtime) -> None:
+    """Of its passwd, and / for who is not in it."""
+    document = running.folder / "process.json"
+    for uid, env, home in (
+        (0, ["PATH=/bin"], "/root"),
+        (0, ["PATH=/bin", "HOME="], "/root"),
+        (0, ["PATH=/bin", "HOME=/elsewhere"], "/elsewhere"),
+        (4711, ["PATH=/bin"], "/"),
+    ):
+        process = process_of("sh", "-c", "echo $HOME", user={"uid": uid, "gid": 0}, env=env)
+        document.write_text(json.dumps(process))
+        assert running.must("exec", "--process", str(document), C).stdout == f"{home}\n"
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_a_failure_before_created_undoes_everything(oci: Runtime, log: Path, mom
     bad = {"path": "/bin/sh", "args": ["sh", "-c", "echo no reason given >&2; exit 3"]}
     place = bundle(oci, {moment: [bad], "poststop": [hook("poststop", log)]})
     words = oci.fails("create", "-b", place, C)
-    assert f"error running hook /bin/sh of {moment}: exit status 3: no reason given" in words
+    assert f"error running hook /bin/sh: {moment} hook failed with exit code 3: no reason given" in words
     assert oci.ids() == []
     assert cgroups_of(C) == []
     assert [line[0] for line in lines(log)] == ["poststop"]
@@ -83,7 +83,7 @@ def test_the_first_failure_is_the_last_hook(oci: Runtime, log: Path) -> None:
 def test_a_failed_start_container_hook_ends_the_container(oci: Runtime) -> None:
     place = bundle(oci, {"startContainer": [{"path": "/bin/false"}]}, "touch", "/tmp/ran")
     oci.must("create", "-b", place, C)
-    assert "error running hook /bin/false of startContainer: exit status 1" in oci.fails("start", C)
+    assert "error running hook /bin/false: startContainer hook failed with exit code 1" in oci.fails("start", C)
     oci.await_status(C, "stopped")
     assert not (oci.folder / "ran").exists()
 
@@ -102,7 +102,7 @@ def test_a_start_container_hook_runs_under_the_programs_filter(oci: Runtime, wis
         return str(oci.bundle({**document, "hooks": hooks}))
 
     bad = oci.fails("run", "-b", with_hook("exec mkdir /tmp/a"), C)
-    assert "error running hook /bin/sh of startContainer: killed by signal 31, bad system call" in bad
+    assert "error running hook /bin/sh: startContainer hook was killed by signal 31, bad system call" in bad
     assert oci.must("run", "-b", with_hook("exec grep -q 'Seccomp:.2' /proc/self/status"), C).stdout == "ran\n"
 
 
@@ -137,18 +137,46 @@ def test_hooks_share_the_listener_of_the_program(oci: Runtime) -> None:
             server.accept()
 
 
-def test_a_failed_poststart_hook_stops_the_container(oci: Runtime) -> None:
-    place = bundle(oci, {"poststart": [{"path": "/bin/false"}]})
+def test_a_failed_poststart_hook_stops_the_container(oci: Runtime, log: Path) -> None:
+    """runtime.md, "Lifecycle", 9: and it is destroyed, and its poststop hooks run (12, 13)."""
+    place = bundle(oci, {"poststart": [{"path": "/bin/false"}], "poststop": [hook("poststop", log)]})
     oci.must("create", "-b", place, C)
-    assert "error running hook /bin/false of poststart: exit status 1" in oci.fails("start", C)
-    oci.await_status(C, "stopped")
+    assert "error running hook /bin/false: poststart hook failed with exit code 1" in oci.fails("start", C)
+    assert oci.ids() == []
+    assert cgroups_of(C) == []
+    assert [line[0] for line in lines(log)] == ["poststop"]
+
+
+def test_a_failed_poststart_hook_of_run(oci: Runtime, log: Path) -> None:
+    place = bundle(oci, {"poststart": [{"path": "/bin/false"}], "poststop": [hook("poststop", log)]})
+    assert "poststart hook failed" in oci.fails("run", "-d", "-b", place, C)
+    assert oci.ids() == []
+    assert [line[0] for line in lines(log)] == ["poststop"]
+
+
+ENV = ["sh", "-c", 'echo "$MARK" >>"$0"']
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_hook_without_env(oci: Runtime, moment: str) -> None:
+    """The runtime's own environment; but inside the container that of its process, which never comes out of it."""
+    seen = oci.folder / "seen"
+    inside = moment == "startContainer"
+    path = "/tmp/seen" if inside else str(seen)
+    asks = {"path": "/bin/sh", "args": [*ENV, path]}
+    place = bundle(oci, {moment: [asks, {**asks, "env": []}, {**asks, "env": ["MARK=own"]}]}, "true")
+    document = json.loads(Path(place, "config.json").read_text())
+    document["process"]["env"] = ["PATH=/bin", "MARK=containers"]
+    Path(place, "config.json").write_text(json.dumps(document))
+    oci.must("run", "-b", place, C, MARK="runtimes")
+    assert seen.read_text().splitlines() == ["containers" if inside else "runtimes", "", "own"]
 
 
 def test_a_failed_poststop_hook_warns_and_the_next_runs(oci: Runtime, log: Path) -> None:
     place = bundle(oci, {"poststop": [{"path": "/bin/false"}, hook("poststop", log)]})
     oci.must("create", "-b", place, C)
     result = oci.must("delete", "-f", C)
-    assert "error running hook /bin/false of poststop: exit status 1" in result.warnings
+    assert "error running hook /bin/false: poststop hook failed with exit code 1" in result.warnings
     assert [line[0] for line in lines(log)] == ["poststop"]
     assert oci.ids() == []
 
@@ -157,7 +185,7 @@ def test_a_hook_that_takes_too_long_is_killed_with_what_it_started(oci: Runtime)
     pids = oci.folder / "pids"
     slow = {"path": "/bin/sh", "args": ["sh", "-c", f"sleep 60 & echo $! $$ >{pids}; wait"], "timeout": 1}
     words = oci.fails("create", "-b", bundle(oci, {"createRuntime": [slow]}), C)
-    assert "it took longer than 1 s" in words
+    assert "createRuntime hook took longer than 1 s" in words
     assert not any(Path(f"/proc/{pid}/cmdline").exists() and _sleeps(pid) for pid in pids.read_text().split())
     assert cgroups_of(C) == []
 
@@ -175,12 +203,12 @@ def test_a_hook_that_is_not_there(oci: Runtime) -> None:
     assert "no such file or directory" in words
 
 
-def test_a_hook_without_env_and_args_gets_none(oci: Runtime) -> None:
+def test_a_hook_without_args_gets_none(oci: Runtime) -> None:
     out = oci.folder / "seen"
     program = oci.folder / "hook.sh"
     program.write_text(f"#!/bin/sh\ncat /proc/$$/cmdline /proc/$$/environ | tr '\\0' '\\n' >{out}\n")
     program.chmod(0o755)
-    oci.must("create", "-b", bundle(oci, {"createRuntime": [{"path": str(program)}]}), C)
+    oci.must("create", "-b", bundle(oci, {"createRuntime": [{"path": str(program), "env": []}]}), C)
     assert out.read_text().split() == ["/bin/sh", str(program)]
 
 

@@ -122,6 +122,60 @@ def test_force_deletes_what_runs_and_what_is_not_there(oci: Runtime) -> None:
     assert cgroups_of(C) == []
 
 
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/freezer").is_dir(), reason="a v2 process dies of SIGKILL though frozen")
+def test_delete_force_ends_a_container_that_somebody_froze_elsewhere(oci: Runtime) -> None:
+    """And thaws nobody else there."""
+    oci.must("run", "-d", "-b", str(oci.bundle(SLEEP)), C)
+    elsewhere = Path(f"/sys/fs/cgroup/freezer/{C}-elsewhere")
+    elsewhere.mkdir()
+    with subprocess.Popen(["sleep", "100"]) as neighbour:
+        try:
+            for pid in (oci.state(C)["pid"], neighbour.pid):
+                (elsewhere / "cgroup.procs").write_text(str(pid))
+            (elsewhere / "freezer.state").write_text("FROZEN")
+            oci.must("delete", "--force", C)
+            assert oci.ids() == []
+            assert (elsewhere / "freezer.state").read_text() == "FROZEN\n"
+            assert (elsewhere / "cgroup.procs").read_text() == f"{neighbour.pid}\n"
+        finally:
+            (elsewhere / "freezer.state").write_text("THAWED")
+            neighbour.kill()
+            neighbour.wait()
+            until(lambda: not (elsewhere / "cgroup.procs").read_text(), "the cgroup is empty")
+            elsewhere.rmdir()
+
+
+def test_delete_by_a_regular_expression(oci: Runtime) -> None:
+    place = str(oci.bundle(SLEEP))
+    for id in (f"{C}-1", f"{C}-2", f"other-{C}"):
+        oci.must("run", "-d", "-b", place, id)
+    assert "not stopped" in oci.fails("delete", "--regex", f"^{C}-1$")
+    oci.must("delete", "--force", "--regex", f"^{C}-.$")
+    assert oci.ids() == [f"other-{C}"]
+    oci.must("delete", "-f", "--regex", "matches-nothing")
+    assert "use --regex" in oci.fails("delete", "-f", "--regex", "(")
+    assert oci.ids() == [f"other-{C}"]
+
+
+def test_another_file_of_the_bundle(oci: Runtime) -> None:
+    place = oci.bundle(config("echo", "this one"))
+    (place / "config.json").rename(place / "other.json")
+    assert oci.must("run", "-b", str(place), "--config", "other.json", C).stdout == "this one\n"
+    assert "other.json2" in oci.fails("run", "-b", str(place), "-f", "other.json2", C)
+    assert "process: await start, then run echo" in oci.must("plan", "-b", str(place), "-f", "other.json").stdout
+
+
+def test_an_exec_in_a_container_without_a_process(oci: Runtime) -> None:
+    document = config("true")
+    del document["process"]
+    place = str(oci.bundle(document))
+    oci.must("create", "-b", place, C)
+    assert oci.must("exec", "-e", "PATH=/bin", C, "echo", "hello").stdout == "hello\n"
+    assert "$.process: it is missing" in oci.fails("start", C)
+    oci.await_status(C, "stopped")
+    assert "$.process: it is missing" in oci.fails("run", "-b", place, f"{C}-run")
+
+
 @pytest.mark.parametrize("verb", ["start", "state", "kill", "delete", "pause", "resume", "ps", "update"])
 def test_a_container_that_is_not_there(oci: Runtime, verb: str) -> None:
     assert "container does not exist" in oci.fails(verb, "nobody")

@@ -64,7 +64,7 @@ rooting: change to the root file system
 process: join session keyring
 process: set RLIMIT_NOFILE to 1024:2048
 process: set no_new_privs
-process: change to directory /home/app
+process: chdir to /home/app
 process: become user 1000:1000
 process: set parent death signal
 process: run sh"""

@@ -51,6 +51,7 @@ V2 = [Hierarchy(2, "/sys/fs/cgroup", ("cpu", "memory", "pids"))]
 # Operations that no script does, each with its reason: a plan with one of them is the reference executor's.
 WITHOUT: dict[type, str] = {
     cgroups.MissingController: "it only refuses, and the reference has the words",
+    devices.HoldNode: RARE,
     devices.MakeDevice: "nobody starts hundreds of containers with devices of their own yet",
     identity.SetOomScore: "the kernel sets the score of all processes that share memory, the shim's as well",
     namespaces.OpenNamespace: "joined namespaces: the child would be born with fds that the script does not know",

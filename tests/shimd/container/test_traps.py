@@ -305,7 +305,7 @@ def test_an_exec_whose_cwd_lies_outside(stage: Stage) -> None:
     for number in range(3, 20):
         out, _ = box.exec(f"e{number}", process_of("pwd", cwd=f"/proc/self/fd/{number}"))
         trouble = box.expect(ExecFailed).trouble
-        assert trouble.deed == "change to directory", trouble
+        assert trouble.deed == "chdir to", trouble
         assert read_all(out) == b""
 
 

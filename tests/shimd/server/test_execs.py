@@ -111,7 +111,7 @@ def test_a_process_that_is_none(box: Container, process: dict[str, object], word
 def test_a_cwd_that_is_missing(box: Container) -> None:
     box.exec("lost", process_of("true", cwd="/no/such/place"))
     trouble = box.expect(ExecFailed).trouble
-    assert str(trouble) == "change to directory /no/such/place: no such file or directory"
+    assert str(trouble) == "chdir to /no/such/place: no such file or directory"
 
 
 def test_kill(box: Container) -> None:

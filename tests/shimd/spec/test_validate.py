@@ -317,6 +317,8 @@ def test_propagations(mode: str) -> None:
 def test_a_domain_name_has_one_source() -> None:
     document = put(put(usual(), "domainname", "a.org"), "linux/sysctl", {"kernel.domainname": "b.org"})
     assert refusal(document).path == '$.linux.sysctl["kernel.domainname"]'
+    same = put(document, "linux/sysctl", {"kernel.domainname": "a.org"})
+    assert load(same).domainname == "a.org"
 
 
 def test_a_joined_time_namespace_takes_no_offsets() -> None:

@@ -82,6 +82,7 @@ def test_the_numbers_are_for_ever() -> None:
         25: "Attached",
         26: "CloseStdin",
         27: "Resize",
+        28: "Update",
         30: "Ready",
         31: "Refused",
         32: "Go",

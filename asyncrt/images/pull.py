@@ -1,0 +1,83 @@
+"""A whole image from a registry into the store.
+
+    the name -> index or manifest -> the platform's manifest -> config and layers, all at once
+
+Documents are small and come first; every one of them is a blob of the store as well, so that an image can be pushed
+and saved as it came, to the byte.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from asyncrt.errors import RegistryFailed
+from asyncrt.images import blobs as store
+from asyncrt.images import config as configs
+from asyncrt.images import documents, image
+from asyncrt.images.blobs import Blobs
+from asyncrt.images.fetching import Fetches
+from asyncrt.images.image import Documents, Image
+from asyncrt.images.progress import Board, Progress, posting
+from asyncrt.images.together import together
+from asyncrt.model.descriptor import Descriptor, Platform
+from asyncrt.model.reference import Reference
+from asyncrt.registry.client import Client, Found, Repository
+
+
+async def pull(
+    client: Client,
+    fetches: Fetches,
+    blobs: Blobs,
+    reference: Reference,
+    wanted: Platform,
+    progress: trio.MemorySendChannel[Progress] | None = None,
+    timeout: float = float("inf"),
+) -> Image:
+    """The image of that name for that platform, with all its blobs in the store.
+
+    NoSuchObject, BadImage, RegistryFailed or StorageFailed; what has arrived by then stays, and the next pull goes
+    on there.
+    """
+    repository = client.repository(reference.host, reference.path)
+    try:
+        with trio.fail_after(timeout):
+            async with posting(progress) as board:
+                return await _pull(repository, fetches, blobs, reference, wanted, board)
+    except trio.TooSlowError:
+        cause = f"not done in {timeout:g} s"
+        raise RegistryFailed("pull", str(reference), cause, "what has arrived is kept: pull again") from None
+
+
+async def _pull(
+    repository: Repository, fetches: Fetches, blobs: Blobs, reference: Reference, wanted: Platform, board: Board
+) -> Image:
+    subject = str(reference)
+    source = _Remote(repository, fetches, blobs, subject)
+    found = await repository.manifest(reference.target)
+    await fetches.keep(found.descriptor, found.data)
+    descriptor, manifest = await image.choose(source, found.descriptor, found.data, wanted, subject)
+    configs.runnable(manifest, subject)
+    store.check_size(manifest.config, subject)
+    parts = {part.digest: part for part in (manifest.config, *documents.layers(manifest, subject))}
+    await together(partial(fetches.fetch, repository, part, board.line(part)) for part in parts.values())
+    data = await store.document(blobs, manifest.config, subject)
+    return image.checked(found.descriptor, descriptor, manifest, data, wanted, subject)
+
+
+class _Remote(Documents):
+    """Documents by digest: from the store, if they are there, else from the registry into it."""
+
+    def __init__(self, repository: Repository, fetches: Fetches, blobs: Blobs, subject: str) -> None:
+        self._fetches = fetches
+        self._repository = repository
+        self._blobs = blobs
+        self._subject = subject
+
+    async def get(self, descriptor: Descriptor) -> bytes:
+        if await self._blobs.has(descriptor):
+            return await store.document(self._blobs, descriptor, self._subject)
+        found: Found = await self._repository.manifest(descriptor.digest)
+        await self._fetches.keep(descriptor, found.data)
+        return found.data
