@@ -67,6 +67,11 @@ suite-crun *args: setup
 fuzz-tar seconds="600" *args: setup
     @{{ python }} -m tests.asyncrt.layers.test_fuzz "$@"
 
+# 100,000 runs while the supervisor is killed over and over, hours; less by --runs, --pause (see tests/soak)
+[group('judge')]
+soak *args: setup
+    @{{ python }} -m tests.soak "$@"
+
 # what CI runs
 [group('judge')]
 ci:

@@ -18,6 +18,10 @@ What each request answers:
     Inspect             End: a list of Container
     Wait                Item: Progress (ended) as they end; End: list of Progress in the order asked
     Kill, Stop, Remove  Item: Outcome per container; End
+    Pause, Unpause      Item: Outcome per container; End
+    Update              Item: Outcome per container; End
+    StatsOf             Item: a list of Stats; End without `stream`, or once nothing runs
+    Top                 End: a list of Process
     Logs                Item with fds stdout, stderr, index, marks (those that exist; `value` is the list of their
                         names); model/log.py reads them
     Attach              fds: [stdin] [stdout] [stderr]; End once subscribed: Attached
