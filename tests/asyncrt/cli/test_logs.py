@@ -54,7 +54,7 @@ def test_following_goes_on_with_the_next_supervisor(engine: Engine, image: str) 
     script = "i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); sleep 0.02; done"
     engine.cli("run", "-d", "--name", "box", image, "sh", "-c", script, check=True)
     follower = engine.popen("logs", "-f", "--tail", "0", "box")
-    late = engine.popen("logs", "-f", "box")
+    late = engine.popen("logs", "-f", "box", bufsize=0)
     assert late.stdout is not None
     assert late.stdout.readline() == b"line 0\n"
     pid = engine.supervisor_pid()
