@@ -4,8 +4,8 @@
     python bench/exec.py --execs 20 --sessions 30 --peers asyncrt,crun
 
 The others are driven by their command lines, asyncrt by its SDK, as a program of yours would be, and by its command
-line as well (sessions of that: --cli, since 300 interpreters need 5 GiB). All sessions are open before the first byte goes;
-then each in turn gets a byte and has to give it back, --turns times. Compare within one run only.
+line as well (sessions of that: --cli, since 300 interpreters need 5 GiB). All sessions are open before the first byte
+goes; then each in turn gets a byte and has to give it back, --turns times. Compare within one run only.
 """
 
 from __future__ import annotations
