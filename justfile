@@ -96,3 +96,13 @@ demo count="300":
 [group('run')]
 bench *args: setup
     @{{ python }} bench/start.py "$@"
+
+# 1 GiB of stdout through run and attach, in ratio to a bare pipe, beside podman and docker
+[group('run')]
+bench-streams *args: setup
+    @{{ python }} bench/streams.py "$@"
+
+# exec of `true`, and a byte to and fro through hundreds of sessions, beside crun, podman and docker
+[group('run')]
+bench-exec *args: setup
+    @{{ python }} bench/exec.py "$@"
