@@ -71,7 +71,15 @@ async def test_an_index_gives_the_machine_its_own(registry: Registry, tmp_path: 
         await here.push(target, "multi")
     async with side(registry, theirs) as there:
         assert (await there.pull("multi")).descriptor.digest == better.digest
-        assert (await there.pull("multi", wanted="linux/arm/v7")).descriptor.digest == arm.digest
+        held: list[Descriptor] = []
+        image = await there.pull("multi", wanted="linux/arm/v7", hold=held.extend)
+        assert image.descriptor.digest == arm.digest
+        assert {one.digest for one in held} == {
+            target.digest,
+            arm.digest,
+            image.manifest.config.digest,
+            *(layer.digest for layer in image.layers),
+        }
         found = await there.pull("multi", "nested")
         assert (found.target, found.descriptor.digest) == (nested, better.digest)
         with pytest.raises(NoSuchObject, match=r"no image for linux/s390x \(--platform: linux/amd64, linux/arm/v6\)"):

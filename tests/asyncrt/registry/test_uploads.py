@@ -138,7 +138,7 @@ async def test_a_cut_costs_a_chunk(wrongs: list[str], sequence: str) -> None:
     ("wrongs", "cause"),
     [
         (["", "miscount"], "the registry counts 1000000 bytes, not 30000"),
-        (["nowhere"], "does not say where an upload goes on"),
+        (["nowhere"], "the registry does not say where an upload goes on"),
         (["403"], "this account may not do that"),
         (["", "413"], "it is too big for the registry"),
         (["500"] * 9, "the registry failed"),
