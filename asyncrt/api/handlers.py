@@ -319,7 +319,7 @@ async def exec_(engine: Engine, request: p.Exec, fds: list[int], item: Send) -> 
     if len(fds) != wanted:
         raise BadRequest("exec in", request.ref, f"{wanted} fds are needed, {len(fds)} came", hint)
     container = engine.table.find(request.ref, "exec in")
-    execution = await execute.execute(engine, container, request.options, fds)
+    execution = await execute.execute(engine, container, request.options, fds, request.id)
     for fd in fds:  # the process has them; as long as they were open here its reader would see no end
         os.close(fd)
     fds.clear()

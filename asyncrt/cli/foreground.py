@@ -1,4 +1,4 @@
-"""`asyncrt run` of one container, attached: our stdio is its stdio, its exit code is ours.
+"""A container in the foreground, for `run` and `attach`: our stdio is its stdio, its exit code is ours.
 
     we                                supervisor                shim
      | -- Run(attach) + pipe ends ----> | -- pipe ends ----------> |
@@ -13,18 +13,23 @@ and ask its successor for the exit code.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
 
 from asyncrt.cli.connect import connect
 from asyncrt.cli.places import Places
-from asyncrt.cli.pump import Pumps
+from asyncrt.cli.pump import Detached, Pumps
 from asyncrt.cli.say import say
 from asyncrt.cli.signals import Proxy
-from asyncrt.errors import AsyncrtError, NoSuchObject, StartFailed, Unavailable, from_dict
+from asyncrt.cli.terminal import Terminal, size_of
+from asyncrt.errors import AsyncrtError, BadRequest, Conflict, NoSuchObject, StartFailed, Unavailable, from_dict
 from asyncrt.model.container import Exit
 from asyncrt.model.options import Options
-from asyncrt.model.protocol import Progress, Run, Wait
+from asyncrt.model.protocol import NOT_THIS, OLDEST, Attach, Attached, CloseStdin, Progress, Run, Wait
 from asyncrt.sdk.answer import Answer, typed
 from asyncrt.sdk.blocking import Client
 
@@ -32,57 +37,127 @@ from asyncrt.sdk.blocking import Client
 # behind can hold it open for ever (promise 3 of the streams).
 LINGER = 5.0
 SUCCESSORS = 5  # supervisors that may die one after another while we ask for one exit code
+TARGETS = {"stdout": 1, "stderr": 2}
 
 
-def foreground(places: Places, options: Options) -> int:
-    """The container's exit code. Raises StartFailed, Unavailable, and KeyboardInterrupt (it goes on)."""
-    with Pumps() as pumps, Proxy(places) as proxy:
-        watch = _Watch(proxy)
+class Manner(NamedTuple):
+    """How we are in front of it: its terminal or none, our stdin or none, the keys that leave it, signals."""
+
+    tty: bool = False
+    stdin: bool = False
+    keys: bytes = b""
+    signals: bool = True
+
+
+def need_terminal(tty: bool, stdin: bool) -> None:
+    """Docker's words and code for a terminal that has none of ours behind it."""
+    if tty and stdin and not os.isatty(0):
+        raise BadRequest("use stdin", "", "the input device is not a TTY", "leave out -t, or -i", 1)
+
+
+def foreground(places: Places, options: Options, manner: Manner) -> int:
+    """`run`: the container's exit code. Raises StartFailed, Unavailable, and KeyboardInterrupt (it goes on)."""
+    if options.tty:
+        rows, columns = size_of(1 if os.isatty(1) else 0)
+        options = msgspec.structs.replace(options, rows=rows, columns=columns)
+
+    def begin(client: Client, pumps: Pumps, watch: Watch) -> Answer:
+        if options.log_format == "none" and not options.tty:
+            # What we hand over is the container's own. A terminal of ours is not (TIOCSTI; CVE-2016-2568 and kin).
+            fds = [pumps.input(0) if os.isatty(0) else 0] if options.stdin else []
+            fds += [pumps.output(name, fd) if os.isatty(fd) else fd for name, fd in TARGETS.items()]
+        else:
+            fds = [pumps.input(0, manner.keys)] if options.stdin else []
+            fds += [pumps.output("stdout", 1)] + ([] if options.tty else [pumps.output("stderr", 2)])
+        # A pipe's end is the input's end, also if it is our death; a terminal's container may be come back to.
+        return client.call(Run(options, 1, True, stdin_once=not options.tty), fds)
+
+    return hold(places, manner._replace(tty=options.tty, stdin=options.stdin), begin)
+
+
+def hold(places: Places, manner: Manner, begin: Callable[[Client, Pumps, Watch], Answer]) -> int:
+    """From `begin`, whose answer tells of the container's start or end, to its end; the exit code.
+
+    0 after the detach keys. Raises what foreground() does.
+    """
+    with contextlib.ExitStack() as stack:
+        terminal = stack.enter_context(Terminal(0)) if manner.tty and manner.stdin else None
+        pumps = stack.enter_context(Pumps())
+        size_fd = -1 if not manner.tty else 1 if os.isatty(1) else 0
+        proxy = stack.enter_context(Proxy(places, manner.signals, size_fd if os.isatty(size_fd) else -1))
+        watch = Watch(places, proxy)
         try:
-            try:
-                _attached(places, options, watch, pumps)
-            except Unavailable as error:
-                if not watch.id:
-                    raise
-                _drain(pumps)
-                watch.exit = exit_from_successor(places, watch.id, watch.name, error)
-                _fetch_rest(places, watch, pumps)
+            _to_the_end(places, begin, watch, pumps, terminal)
+        except Detached:
+            _sane(terminal)
+            say(f"left {watch.name} running (come back with: asyncrt attach {watch.name})")
+            return 0
         except (KeyboardInterrupt, BrokenPipeError):
+            _sane(terminal)
             if watch.id and watch.exit is None:
                 say(f"left {watch.name} running (see it with: asyncrt logs -f {watch.name})")
             raise
-        _drain(pumps, LINGER)
+        _sane(terminal)
         failure = pumps.failure()
         return watch.exit.code or failure if watch.exit is not None else 125
 
 
-def _attached(places: Places, options: Options, watch: _Watch, pumps: Pumps) -> None:
-    with contextlib.closing(connect(places)) as client:
-        fds = [pumps.input(0)] if options.stdin else []
-        fds += [pumps.output("stdout", 1), pumps.output("stderr", 2)]
-        answer = client.call(Run(options, 1, True, stdin_once=True), fds)
-        pumps.close_remote()
-        watch.follow(client, answer, pumps)
-        if watch.exit is None and watch.id:
-            # The answer to Run did not tell the end: ask for it.
-            watch.follow(client, client.call(Wait((watch.id,))), pumps)
+def _sane(terminal: Terminal | None) -> None:
+    if terminal is not None:
+        terminal.sane()
 
 
-def _fetch_rest(places: Places, watch: _Watch, pumps: Pumps) -> None:
-    """Output that did not come: the supervisor died before it had handed our pipes to the shim."""
-    if watch.exit is None:
+def _to_the_end(
+    places: Places,
+    begin: Callable[[Client, Pumps, Watch], Answer],
+    watch: Watch,
+    pumps: Pumps,
+    terminal: Terminal | None,
+) -> None:
+    try:
+        with contextlib.closing(connect(places)) as client:
+            if terminal is not None:
+                terminal.raw()
+            answer = begin(client, pumps, watch)
+            pumps.close_remote()
+            watch.follow(client, answer, pumps)
+            if watch.exit is None and watch.id:
+                # The answer to Run did not tell the end: ask for it.
+                watch.follow(client, client.call(Wait((watch.id,))), pumps)
+    except Unavailable as error:
+        if not watch.id:
+            raise
+        _drain(pumps, watch)
+        watch.exit = exit_from_successor(places, watch.id, watch.name, error)
+    _drain(pumps, watch, LINGER)
+    _fetch_rest(places, watch, pumps)
+
+
+def _fetch_rest(places: Places, watch: Watch, pumps: Pumps) -> None:
+    """Output that did not come: a supervisor died before it had handed our pipes to the shim, or a log with a bound
+    had no more what we were too slow for."""
+    if watch.exit is None or pumps.open or watch.exit.lost:
         return
     whole = {"stdout": watch.exit.stdout_bytes, "stderr": watch.exit.stderr_bytes}
-    offsets, fds = {"stdout": -1, "stderr": -1}, []
-    for pump in list(pumps.outputs):
-        if pump.copied < whole[pump.name] and pump.error is None:
-            offsets[pump.name] = pump.copied
-            fds.append(pumps.output(pump.name, 1 if pump.name == "stdout" else 2))
-    if fds:
+    reached = {pump.name: watch.begun[pump.name] + pump.copied for pump in pumps.outputs if pump.error is None}
+    missing = {name: at for name, at in reached.items() if at < whole[name]}
+    for name, at in missing.items():
         with contextlib.closing(connect(places)) as client:
-            client.attach(watch.id, fds, stdout=offsets["stdout"], stderr=offsets["stderr"])
-        pumps.close_remote()
-        _drain(pumps)
+            try:
+                _subscribe(client, watch.id, pumps, name, at)
+            except Conflict:
+                first = _subscribe(client, watch.id, pumps, name, OLDEST)
+                say(f"the log of {watch.name} has dropped bytes {at} to {first} of {name}")
+        _drain(pumps, watch)
+
+
+def _subscribe(client: Client, id: str, pumps: Pumps, name: str, offset: int) -> int:
+    """Copy one stream from there on; where it begins."""
+    stdout, stderr = (offset if name == one else NOT_THIS for one in TARGETS)
+    answer = client.call(Attach(id, False, stdout, stderr), [pumps.output(name, TARGETS[name])])
+    pumps.close_remote()
+    begun: int = getattr(typed(answer.result(), Attached), name)
+    return begun
 
 
 def exit_from_successor(places: Places, id: str, name: str, lost: Unavailable) -> Exit:
@@ -110,13 +185,17 @@ def exit_from_successor(places: Places, id: str, name: str, lost: Unavailable) -
     raise Unavailable(deed, name, lost.cause, lost.hint) from lost
 
 
-class _Watch:
-    """What is known of the container so far."""
+class Watch:
+    """What is known of the container so far. `begun`: the offsets at which our copies of its streams begin."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, places: Places, proxy: Proxy) -> None:
         self.id = ""
         self.name = ""
         self.exit: Exit | None = None
+        self.begun = dict.fromkeys(TARGETS, 0)
+        self.half_close = False
+        """Is our stdin's end to be told by a message? Else the pipe's end tells it."""
+        self._places = places
         self._proxy = proxy
 
     def follow(self, client: Client, answer: Answer, pumps: Pumps) -> None:
@@ -133,14 +212,27 @@ class _Watch:
                     self._conclude(answer.result())
                     return
                 if woken:  # after what was heard: whoever leaves now can say which container goes on
-                    pumps.woken()
+                    self.tend(pumps)
                 woken = pumps.fileno() in (fd for fd, _ in poll.poll())
                 client.receive(0)
         except Unavailable:
             raise
         except AsyncrtError:
-            _drain(pumps, 1.0)
+            _drain(pumps, self, 1.0)
             raise
+
+    def tend(self, pumps: Pumps) -> None:
+        """A pump has ended."""
+        pumps.woken()
+        if pumps.stdin_ended and self.half_close and self.id:
+            self.half_close = False
+            with contextlib.closing(connect(self._places)) as client, contextlib.suppress(Conflict, NoSuchObject):
+                client.call(CloseStdin(self.id)).result()
+
+    def is_about(self, id: str, name: str) -> None:
+        """This container runs."""
+        self.id, self.name = id, name
+        self._proxy.aim([id])
 
     def _step(self, progress: Progress) -> None:
         self.id, self.name = progress.id or self.id, progress.name or progress.id or self.name
@@ -158,7 +250,7 @@ class _Watch:
                 self._step(entry if isinstance(entry, Progress) else typed(entry, Progress))
 
 
-def _drain(pumps: Pumps, linger: float | None = None) -> None:
+def _drain(pumps: Pumps, watch: Watch, linger: float | None = None) -> None:
     """Until the outputs are at their end, or nothing has come for `linger` seconds (None: however long)."""
     poll = select.poll()
     poll.register(pumps, select.POLLIN)
@@ -167,4 +259,4 @@ def _drain(pumps: Pumps, linger: float | None = None) -> None:
         if left is not None and left <= 0:
             return
         poll.poll(None if left is None else left * 1000 + 1)
-        pumps.woken()
+        watch.tend(pumps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from asyncrt.cli import security
+from asyncrt.cli import log_driver, security
 from asyncrt.cli.env import variables
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.errors import BadRequest
@@ -16,6 +16,7 @@ FLAGS = (
     Flag("name", "", "NAME", "its name; with --count, -1 to -N are put behind"),
     Flag("rm", "", "", "remove it once it has ended"),
     Flag("interactive", "i", "", "keep its stdin open, and feed it ours"),
+    Flag("tty", "t", "", "give it a terminal; with -i, ours is behind it"),
     Flag("count", "", "N", "so many at once"),
     Flag("env", "e", "NAME=VALUE", "set a variable; NAME alone takes ours"),
     Flag("env-file", "", "FILE", "variables, one a line"),
@@ -31,6 +32,8 @@ FLAGS = (
     Flag("entrypoint", "", "PROGRAM", "run this, with COMMAND as its arguments"),
     Flag("cap-add", "", "CAP", "give a capability, or ALL"),
     Flag("cap-drop", "", "CAP", "take one away, or ALL"),
+    Flag("log-driver", "", "NAME", "native, json-file, cri (beside native), or none"),
+    Flag("log-opt", "", "OPT", "max-size=10m, max-file=3"),
     Flag("security-opt", "", "OPT", "seccomp=FILE, seccomp=unconfined, no-new-privileges"),
 )
 
@@ -64,7 +67,9 @@ def options(words: Words) -> Options:
         cap_add=_filled(words, "cap-add"),
         cap_drop=_filled(words, "cap-drop"),
         **security.options(words.all("security-opt")),
+        **log_driver.options(words.one("log-driver"), words.all("log-opt")),
         stdin=words.on("interactive"),
+        tty=words.on("tty"),
         auto_remove=words.on("rm"),
     )
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 
+from asyncrt.cli import keys
 from asyncrt.cli.connect import connect
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.cli.live import Live
@@ -21,21 +22,24 @@ from asyncrt.sdk.blocking import Client
 
 
 def _run(words: Words, places: Places) -> int:
-    if words.on("tty"):
-        raise BadRequest("run", "--tty", "there are no terminals yet", "-i alone gives a pipe to its stdin")
     wish, number = options(words), count(words)
     if words.on("detach"):
         return _detached(places, wish, number)
     if number > 1:
+        if wish.tty:
+            raise BadRequest("run", "--tty", "several containers cannot share our terminal", "add -d, or leave out -t")
         if wish.stdin:
             cause = "one stdin cannot feed several containers"
             raise BadRequest("run", "--interactive", cause, "leave out -i, or --count, or add -d")
         from asyncrt.cli.crowd import crowd
 
         return crowd(places, wish, number)
-    from asyncrt.cli.foreground import foreground
+    from asyncrt.cli.foreground import Manner, foreground, need_terminal
 
-    return foreground(places, wish)
+    need_terminal(wish.tty, wish.stdin)
+    detach = keys.parse(words.one("detach-keys", keys.DEFAULT)) if wish.tty else b""
+    proxied = not words.given("sig-proxy") or words.on("sig-proxy")
+    return foreground(places, wish, Manner(keys=detach, signals=proxied))
 
 
 def _detached(places: Places, wish: Options, number: int) -> int:
@@ -87,7 +91,12 @@ def _tell(step: Progress, live: Live, failures: dict[int, int]) -> None:
 VERB = Verb(
     usage="run [FLAGS] IMAGE [COMMAND [ARG...]]",
     run=_run,
-    flags=(Flag("detach", "d", "", "print its id and leave it running"), *FLAGS, Flag("tty", "t")),
+    flags=(
+        Flag("detach", "d", "", "print its id and leave it running"),
+        *FLAGS,
+        Flag("detach-keys", "", "KEYS", f"leave it running, from its terminal ({keys.DEFAULT})"),
+        Flag("sig-proxy", "", "", "send it the signals that we get (true)"),
+    ),
     least=1,
     stop=True,
     failure=125,

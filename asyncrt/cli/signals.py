@@ -1,4 +1,4 @@
-"""Signals that reach the command go to the container (docker's --sig-proxy).
+"""Signals that reach the command go to the container (docker's --sig-proxy), and so does our terminal's size.
 
     with Proxy(places) as proxy:
         proxy.aim([id])          from now on; what came before is delivered now
@@ -21,7 +21,10 @@ from typing import Any
 from asyncrt.cli.connect import connect
 from asyncrt.cli.places import Places
 from asyncrt.cli.say import say
-from asyncrt.errors import AsyncrtError
+from asyncrt.cli.terminal import size_of
+from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject
+from asyncrt.model.protocol import Resize
+from asyncrt.sdk.blocking import Client
 
 PROXIED = (
     signal.SIGINT,
@@ -38,8 +41,11 @@ _SECONDS = 10.0  # for the supervisor's answer to one
 class Proxy:
     """Handlers while it is entered; those that stood before are put back."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, signals: bool = True, size_fd: int = -1) -> None:
+        """`signals`: send them on. `size_fd`: a terminal whose size is the container's terminal's, too."""
         self._places = places
+        self._numbers = [*(PROXIED if signals else ()), *([signal.SIGWINCH] if size_fd >= 0 else ())]
+        self._size_fd = size_fd
         self._before: dict[signal.Signals, Any] = {}
         # put() of a SimpleQueue may interrupt itself, which a signal handler's does.
         self._queue: queue.SimpleQueue[int | list[str]] = queue.SimpleQueue()
@@ -47,7 +53,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._work, name="signals", daemon=True)
 
     def __enter__(self) -> Proxy:
-        for number in PROXIED:
+        for number in self._numbers:
             before = signal.getsignal(number)
             if before is not signal.SIG_IGN:  # nohup(1)
                 self._before[number] = before
@@ -66,6 +72,8 @@ class Proxy:
     def aim(self, ids: Iterable[str]) -> None:
         """These containers, too, get what comes; the first ones also what has come."""
         self._queue.put(list(ids))
+        if self._size_fd >= 0:
+            self._queue.put(signal.SIGWINCH)  # it may have changed since the container was asked for
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if number in (signal.SIGINT, signal.SIGTERM):
@@ -91,8 +99,17 @@ class Proxy:
     def _send(self, targets: list[str], number: int) -> None:
         try:
             with contextlib.closing(connect(self._places, _SECONDS)) as client:
+                if number == signal.SIGWINCH:
+                    self._resize(client, targets)
+                    return
                 # An Outcome with an error is a container that has just ended: the wish is granted.
                 for _ in client.kill(targets, number):
                     pass
         except AsyncrtError as error:
             say(str(error))
+
+    def _resize(self, client: Client, targets: list[str]) -> None:
+        rows, columns = size_of(self._size_fd)
+        for id in targets if rows else ():
+            with contextlib.suppress(Conflict, NoSuchObject):  # it ended meanwhile
+                client.call(Resize(id, rows, columns)).result()

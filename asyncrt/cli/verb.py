@@ -37,6 +37,7 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "create": "Create a container without starting it",
             "start": "Start created containers",
             "exec": "Run one more process in a running container",
+            "attach": "Put our terminal or stdio in front of a running container",
         },
     ),
     (

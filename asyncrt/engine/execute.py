@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from asyncrt.engine.create import own_env, recipe_for
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.policy import exec_process
 from asyncrt.engine.stop import task_of
-from asyncrt.errors import AsyncrtError, Conflict
+from asyncrt.errors import AsyncrtError, BadRequest, Conflict
 from asyncrt.model.container import Container
 from asyncrt.model.options import ExecOptions
 from asyncrt.supervisor.task import ExecTask
@@ -22,15 +23,22 @@ from shimd.spec.decode import encode
 from shimd.wire.channel import close_all
 
 START_SECONDS = 60.0
+_ID = re.compile(r"[0-9a-f]{1,64}")
 
 
-async def execute(engine: Engine, container: Container, options: ExecOptions, fds: Sequence[int]) -> ExecTask:
+async def execute(
+    engine: Engine, container: Container, options: ExecOptions, fds: Sequence[int], id: str = ""
+) -> ExecTask:
     """Begin; the returned task's `started` is set. Conflict if it does not run, StartFailed (125 to 127)."""
     task = task_of(engine, container, "exec in")
     if container.state == "paused":
         raise Conflict("exec in", container.name, "it is paused", "asyncrt unpause lets it go on")
     process = await _process(container, options, await _base(engine, container))
-    execution = await task.exec(secrets.token_hex(32), encode(process), fds)
+    if id and not _ID.fullmatch(id):
+        raise BadRequest("exec in", container.name, f'"{id}" is no id of an exec', "1 to 64 hex digits")
+    if id in task.execs or id in task.exec_records:
+        raise Conflict("exec in", container.name, f"there is an exec {id} already")
+    execution = await task.exec(id or secrets.token_hex(32), encode(process), fds)
     try:
         with trio.fail_after(START_SECONDS):
             pid = await execution.started.wait()

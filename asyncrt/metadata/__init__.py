@@ -3,7 +3,8 @@
 Nouns: a *record* is a model.Container as it was last heard of; an *event* is what happened, with its number;
 a *change* is a wish to put or drop a record or to append an event; a *batch* is what one transaction takes.
 
-    changes   the three changes
+    changes   what may change: records, events, names of images, leases, edges
+    shelves   the tables of images
     names     which name belongs to which container, with undo
     schema    the tables and the migrations between their versions
     failures  SQLite's errors in our words

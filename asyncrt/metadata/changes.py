@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from asyncrt.model.container import Container
+from asyncrt.model.image import Edges, Lease, NamedImage
 
 
 class PutContainer(NamedTuple):
@@ -30,4 +31,41 @@ class AppendEvent(NamedTuple):
     time_ns: int = 0
 
 
-Change = PutContainer | DropContainer | AppendEvent
+class PutImage(NamedTuple):
+    """Make this what the name means."""
+
+    image: NamedImage
+
+
+class DropImage(NamedTuple):
+    """Forget a name; nothing happens if there is none."""
+
+    name: str
+
+
+class PutLease(NamedTuple):
+    """Make this the lease of its id."""
+
+    lease: Lease
+
+
+class DropLease(NamedTuple):
+    """Forget the lease of `id`; nothing happens if there is none."""
+
+    id: str
+
+
+class PutEdges(NamedTuple):
+    """Make these the blobs that a blob refers to."""
+
+    edges: Edges
+
+
+class DropEdges(NamedTuple):
+    """Forget what the blob `digest` refers to: it is collected."""
+
+    digest: str
+
+
+ImageChange = PutImage | DropImage | PutLease | DropLease | PutEdges | DropEdges
+Change = PutContainer | DropContainer | AppendEvent | ImageChange

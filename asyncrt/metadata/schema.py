@@ -23,6 +23,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id TEXT NOT NULL, name TEXT NOT NULL, attributes BLOB NOT NULL
         )""",
     ),
+    # Of images: a record a key each; what is in memory is asked, these are read at start-up alone (shelves.py).
+    tuple(
+        f"CREATE TABLE {table} (key TEXT PRIMARY KEY, record BLOB NOT NULL)" for table in ("images", "leases", "edges")
+    ),
 )
 VERSION = len(MIGRATIONS)
 

@@ -23,8 +23,10 @@ import msgspec
 from asyncrt.errors import StorageFailed
 from asyncrt.metadata import schema
 from asyncrt.metadata.failures import DAMAGED_HINT, from_sqlite
+from asyncrt.metadata.shelves import DROP, PUT, Shelved, decoder
 from asyncrt.model.container import Container
 from asyncrt.model.events import Event
+from asyncrt.model.image import Edges, Lease, NamedImage
 
 LOCK_SECONDS = 2.0  # for a supervisor that is on its way out
 
@@ -106,6 +108,29 @@ class Store:
         """(id, name) of every record."""
         return self._read("SELECT id, name FROM containers")
 
+    def load_images(self) -> list[NamedImage]:
+        """All names of images. StorageFailed names a record that is damaged."""
+        return self._shelf("images")
+
+    def load_leases(self) -> list[Lease]:
+        """All leases, also those that have expired."""
+        return self._shelf("leases")
+
+    def load_edges(self) -> list[Edges]:
+        """What each blob refers to, as far as anybody said."""
+        return self._shelf("edges")
+
+    def _shelf(self, table: str) -> list[Any]:
+        decode = decoder(table)
+        found = []
+        for key, record in self._read(f"SELECT key, record FROM {table} ORDER BY key"):  # noqa: S608 - our own names
+            try:
+                found.append(decode(record))
+            except msgspec.DecodeError as error:
+                cause = f"the record {key} of {table} in it is damaged: {error}"
+                raise StorageFailed("read records", str(self.path), cause, DAMAGED_HINT) from error
+        return found
+
     def events_after(self, seq: int, limit: int) -> list[Event]:
         """Up to `limit` events with numbers above `seq`, in order.
 
@@ -137,8 +162,12 @@ class Store:
 
     # Writing
 
-    def write(self, puts: Iterable[Container], drops: Iterable[str], events: Iterable[Event]) -> int:
-        """One transaction: first the drops, then the puts, then the events. The bytes that the WAL has now.
+    def write(
+        self, puts: Iterable[Container], drops: Iterable[str], events: Iterable[Event], shelved: Shelved | None = None
+    ) -> int:
+        """One transaction: first the drops, then the puts, then the events, then what is shelved.
+
+        The bytes that the WAL has now.
 
         Of the containers in `puts` no two may have one id. StorageFailed: nothing of it is there.
         """
@@ -149,6 +178,9 @@ class Store:
             self._each(_DROP, [(id,) for id in drops])
             self._each(_PUT, records)
             self._each(_APPEND, entries)
+            for table, rows in (shelved or {}).items():
+                self._each(DROP[table], [(key,) for key, value in rows.items() if value is None])
+                self._each(PUT[table], [(key, _encode(value)) for key, value in rows.items() if value is not None])
             self._connection.execute("COMMIT")
             return self._wal.stat().st_size
         except sqlite3.Error as error:

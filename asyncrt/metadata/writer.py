@@ -24,6 +24,7 @@ import trio
 from asyncrt.errors import AsyncrtError
 from asyncrt.metadata.changes import AppendEvent, Change, DropContainer, PutContainer
 from asyncrt.metadata.names import Names
+from asyncrt.metadata.shelves import Shelved, shelve
 from asyncrt.metadata.store import Store
 from asyncrt.model.container import Container
 from asyncrt.model.events import Event
@@ -32,6 +33,10 @@ KEEP_EVENTS = 100_000
 IDLE_SECONDS = 1.0  # of quiet before the housekeeping, whose fsyncs would delay commits
 # Bytes of the WAL that ask for housekeeping: when it is quiet, and in any case.
 SOON, AT_ONCE = 1 << 20, 32 << 20
+
+# How long changes that nobody waits for gather: a transaction costs a change of threads and half a millisecond of the
+# interpreter, which an exec or a start that runs meanwhile would pay.
+GATHER_SECONDS = 0.003
 
 Announce = Callable[[Sequence[Event]], None]
 _log = structlog.get_logger("asyncrt.metadata")
@@ -67,6 +72,7 @@ class Writer:
         self._waiting: list[_Request] = []
         self._ready = trio.Event()  # of the requests that wait; one for all of a batch
         self._wake = trio.Event()
+        self._urgent = trio.Event()  # somebody waits for one of them, or it is the end
         self._closing = False
         self._wal_bytes = 0  # since the last housekeeping
         self._limiter = trio.CapacityLimiter(1)
@@ -99,6 +105,7 @@ class Writer:
         """Let run() end once all that is queued is written; a later change is refused (RuntimeError)."""
         self._closing = True
         self._wake.set()
+        self._urgent.set()
 
     def _queue(self, changes: Sequence[Change], waited: bool) -> _Request:
         if self._closing:
@@ -106,6 +113,8 @@ class Writer:
         request = _Request(_stamp(changes), self._ready, waited)
         self._waiting.append(request)
         self._wake.set()
+        if waited:
+            self._urgent.set()
         return request
 
     async def run(self) -> None:
@@ -115,6 +124,8 @@ class Writer:
                 quiet = IDLE_SECONDS if self._wal_bytes >= SOON else math.inf
                 with trio.move_on_after(quiet) as silence:
                     await self._wake.wait()
+                with trio.move_on_after(GATHER_SECONDS):
+                    await self._urgent.wait()
                 if self._waiting:
                     await self._write(self._take())
                 elif self._closing:
@@ -127,6 +138,7 @@ class Writer:
         self._ready = trio.Event()
         if not self._closing:
             self._wake = trio.Event()
+            self._urgent = trio.Event()
         return batch
 
     async def _write(self, batch: list[_Request]) -> None:
@@ -160,16 +172,17 @@ class Writer:
         puts: dict[str, Container] = {}
         drops: dict[str, None] = {}
         events: list[Event] = []
+        shelved: Shelved = {}
         for request in batch:
             try:
-                self._fold(request, puts, drops, events)
+                self._fold(request, puts, drops, events, shelved)
             except AsyncrtError as error:
                 request.error = error
-        if not (puts or drops or events):
+        if not (puts or drops or events or shelved):
             return None
         try:
             self._wal_bytes = await trio.to_thread.run_sync(
-                self.store.write, puts.values(), drops, events, limiter=self._limiter
+                self.store.write, puts.values(), drops, events, shelved, limiter=self._limiter
             )
         except AsyncrtError as error:
             self._names.undo()
@@ -180,7 +193,14 @@ class Writer:
             self._announce(events)
         return None
 
-    def _fold(self, request: _Request, puts: dict[str, Container], drops: dict[str, None], events: list[Event]) -> None:
+    def _fold(
+        self,
+        request: _Request,
+        puts: dict[str, Container],
+        drops: dict[str, None],
+        events: list[Event],
+        shelved: Shelved,
+    ) -> None:
         """Add a request to what the transaction is to do: of several records of one id the last counts."""
         renamed = [
             change.container.id
@@ -197,6 +217,8 @@ class Writer:
             elif isinstance(change, DropContainer):
                 puts.pop(change.id, None)
                 drops[change.id] = None
+            elif not isinstance(change, AppendEvent):
+                shelve(change, shelved)
             else:
                 seq = self._last_seq + len(events) + 1
                 attributes = dict(change.attributes)

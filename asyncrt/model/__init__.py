@@ -9,5 +9,6 @@ descriptor  what refers to a blob: media type, digest, size
 reference   how an image is named, by docker's rules
 media_types OCI's and docker's names of documents, configs and layers
 platform    what a machine runs, and which of an image's platforms that is
+image       what is remembered of images: names, leases, edges
 quantities  sizes and counts as people write them (512m, 1.5)
 """

@@ -207,11 +207,13 @@ class Exec(Request, frozen=True):
     """Run one more process. Conflict in a container that is paused or does not run; StartFailed with 126 or 127.
 
     A caller that leaves loses nothing but the answer: the process goes on, WaitExec tells its end. A terminal hangs up
-    with the last holder of its master.
+    with the last holder of its master. `id` (up to 64 hex digits) is the caller's own choice, so that WaitExec can be
+    asked whatever became of the answer; Conflict if this container knows it already.
     """
 
     ref: str
     options: ExecOptions
+    id: str = ""
 
 
 class KillExec(Request, frozen=True):

@@ -8,18 +8,26 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 SMALLEST_MEMORY = 6 << 20  # docker's floor: below it no program starts
 
 
-def memory(text: str, subject: str = "--memory") -> int:
-    """Bytes of "512m", "1.5g", "1073741824", "64MiB"; 0 means no limit. BadRequest otherwise."""
+def size(text: str) -> int:
+    """Bytes of "512m", "1.5g", "1073741824", "64MiB"; ValueError for what is none."""
     lowered = text.strip().lower()
     number = lowered.rstrip("bkmgti")
     unit = lowered[len(number) :].removesuffix("ib").removesuffix("b") if lowered != number else ""
     try:
-        size = int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError, OverflowError):
+        return int(float(number) * _UNITS[unit])
+    except (KeyError, OverflowError):
+        raise ValueError(text) from None
+
+
+def memory(text: str, subject: str = "--memory") -> int:
+    """Bytes of "512m", "1.5g", "1073741824", "64MiB"; 0 means no limit. BadRequest otherwise."""
+    try:
+        amount = size(text)
+    except ValueError:
         raise BadRequest("read", subject, f'"{text}" is no size', "write it as 512m or 1.5g") from None
-    if size < 0 or 0 < size < SMALLEST_MEMORY:
+    if amount < 0 or 0 < amount < SMALLEST_MEMORY:
         raise BadRequest("read", subject, f'"{text}" is too small', "at least 6m, or 0 for no limit")
-    return size
+    return amount
 
 
 def cpus(text: str, subject: str = "--cpus") -> float:

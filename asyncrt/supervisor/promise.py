@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import trio
@@ -12,9 +13,11 @@ T = TypeVar("T")
 class Promise(Generic[T]):
     """set() or fail() once; later calls are ignored, since a conversation may end twice (a reply, then EOF)."""
 
-    __slots__ = ("_error", "_event", "_value")
+    __slots__ = ("_error", "_event", "_value", "on_failure")
 
     def __init__(self) -> None:
+        self.on_failure: Callable[[Exception], None] | None = None
+        """Told of fail(), at once."""
         self._event = trio.Event()
         self._value: T | None = None
         self._error: Exception | None = None
@@ -32,6 +35,8 @@ class Promise(Generic[T]):
         if not self.done:
             self._error = error
             self._event.set()
+            if self.on_failure is not None:
+                self.on_failure(error)
 
     async def wait(self) -> T:
         """The value, or the error that fail() gave."""

@@ -166,6 +166,10 @@ class Task:
         if (execution := self.execs.pop(id, None)) is not None:
             execution.ended.set(record)
 
+    def _exec_refused(self, execution: ExecTask, error: Exception) -> None:
+        self.execs.pop(execution.id, None)
+        execution.started.fail(error)
+
     def _abandon(self) -> None:
         """Nobody will answer any more."""
         ended = LineEnded("ask", self.id[:12], "the container ended")
@@ -219,14 +223,16 @@ class Task:
         await self._ask(Resize(seq, exec, rows, columns), seq)
 
     async def exec(self, id: str, process: dict[str, Any], fds: Sequence[int]) -> ExecTask:
-        """Begin an exec; its promises tell the rest. Conflict if the container is not running."""
+        """Begin an exec; its promises tell the rest, a refusal, too. LineEnded if the container ended."""
         seq = next(self._seq)
         execution = self.execs[id] = ExecTask(id)
         try:
-            await self._ask(Exec(seq, id, process), seq, fds)
+            reply = await self._send(Exec(seq, id, process), seq, fds)
         except BaseException:
             self.execs.pop(id, None)
             raise
+        # Nobody waits for its Done, which says nothing that ExecStarted does not; a Refusal is the start's failure.
+        reply.on_failure = lambda error: self._exec_refused(execution, error)
         return execution
 
     async def update(self, resources: dict[str, Any]) -> None:

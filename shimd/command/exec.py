@@ -232,13 +232,28 @@ def _await_exec(born: Born, id: str, journal: Journal) -> None:
         raise RuntimeTrouble(Trouble("exec in", id, "it was killed while it was set up"))
 
 
+def _with(path: str, hierarchies: list[Hierarchy], record: Record, *, named: bool) -> list[str]:
+    """The mounts where there is that path. RuntimeTrouble if it is nowhere, or not in one whose controller was named.
+
+    Who names none means those in which a manager inside made it: on cgroup v1 it need not have made it in all.
+    """
+    directories = {hierarchy.mount: hierarchy.mount + record.cgroup + path.rstrip("/") for hierarchy in hierarchies}
+    found = [mount for mount, directory in directories.items() if os.path.isdir(directory)]
+    missing = next((directory for mount, directory in directories.items() if mount not in found), "")
+    if missing and (named or not found):
+        cause = f"adding pid {os.getpid()} to {missing}/cgroup.procs: no such file or directory"
+        raise RuntimeTrouble(Trouble("exec in", record.id, cause, errno=2))
+    return found
+
+
 def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
     """--cgroup: by a hierarchy's mount, the path below the container's cgroup. RuntimeTrouble if it leads out."""
     below: dict[str, str] = {}
     for word in words:
         controllers, colon, path = word.rpartition(":")
         if ".." in path.split("/"):
-            raise RuntimeTrouble(Trouble("use", "--cgroup", f"{word} is not a sub cgroup path"))
+            hint = "`..` components are not allowed"
+            raise RuntimeTrouble(Trouble("use", "--cgroup", f"{word} is not a sub cgroup path", hint))
         path = os.path.normpath("/" + path)
         chosen = [
             hierarchy
@@ -248,10 +263,5 @@ def _below(plan: Plan, record: Record, words: list[str]) -> dict[str, str]:
         if not chosen:
             cause = f"unknown controller {controllers}" if colon else "the container is in no cgroup"
             raise RuntimeTrouble(Trouble("use", f"--cgroup {word}", cause, "/proc/PID/cgroup lists what it is in"))
-        for hierarchy in chosen:
-            directory = hierarchy.mount + record.cgroup + path.rstrip("/")
-            if not os.path.isdir(directory):
-                cause = f"adding pid {os.getpid()} to {directory}/cgroup.procs: no such file or directory"
-                raise RuntimeTrouble(Trouble("exec in", record.id, cause, errno=2))
-            below[hierarchy.mount] = "" if path == "/" else path
+        below |= dict.fromkeys(_with(path, chosen, record, named=bool(colon)), "" if path == "/" else path)
     return below

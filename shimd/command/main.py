@@ -47,7 +47,15 @@ def _journal(values: flags.Values) -> Journal:
     if values["systemd-cgroup"]:
         raise Misuse("--systemd-cgroup: the systemd cgroup driver does not exist here; use cgroupfs")
     path = text(values, "log")
-    return Journal("" if path == "/dev/stderr" else path, form, bool(values["debug"]))
+    if path in ("", "/dev/stderr"):
+        return Journal("", form, bool(values["debug"]))
+    path = os.path.abspath(path)  # now: some verbs go into the bundle
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise Misuse(f"open log {path}: {cause}") from None  # as runc: before anything is done of which nobody reads
+    return Journal(path, form, bool(values["debug"]))
 
 
 def _perform(name: str, words: list[str], root: str, journal: Journal) -> int:

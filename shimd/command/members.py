@@ -8,7 +8,7 @@ import time
 
 from shimd.command.record import Record
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
-from shimd.linux import freezer
+from shimd.linux import freezer, proc
 from shimd.linux.pidfd import SIGKILL
 
 ROUNDS = 32  # of killing, against a fork bomb that is faster than one list
@@ -87,6 +87,16 @@ def thaw(record: Record) -> None:
     found = place(record)
     if found and freezer.is_frozen(*found):
         freezer.thaw(*found)
+
+
+def fetch_back(record: Record) -> None:
+    """init into its own cgroup, if somebody moved it to one that is frozen: there a killed process does not die (v1).
+
+    Only init is thawed by that, and nobody who is frozen beside it.
+    """
+    found = place(record)
+    if found and found[0] == 1 and proc.lives(record.pid, record.start):
+        _write(f"{found[1]}/cgroup.procs", str(record.pid))
 
 
 def _write(path: str, word: str) -> bool:

@@ -14,6 +14,7 @@ from shimd.linux import proc
 from shimd.linux.pidfd import SIGKILL
 
 DEATH_SECONDS = 10.0
+DOUBT_SECONDS = 1.0
 
 
 def kill(record: Record) -> None:
@@ -25,6 +26,8 @@ def kill(record: Record) -> None:
             members.thaw(record)
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
+            if not poll.poll(DOUBT_SECONDS * 1000):
+                members.fetch_back(record)
             if not poll.poll(DEATH_SECONDS * 1000):
                 raise RuntimeTrouble(Trouble("kill", record.id, f"it lives {DEATH_SECONDS:.0f} s after SIGKILL"))
         except ProcessLookupError:

@@ -38,7 +38,7 @@ class Shelf:
     """The directory of one container. Nothing is touched until a method is called."""
 
     def __init__(self, root: str, id: str) -> None:
-        if not id or not LETTERS.issuperset(id) or id in (".", "..") or len(id) > LONGEST:
+        if not id or not LETTERS.issuperset(id) or id[0] == "." or len(id) > LONGEST:
             strange = next((letter for letter in id if letter not in LETTERS), "")
             cause = "invalid container ID format" + (f": invalid character {strange!a}" if strange else "")
             raise RuntimeTrouble(Trouble("use", f"{id!a:.80}", cause, "letters, digits and _ + - ."))

@@ -68,9 +68,11 @@ def _why_not(path: str) -> int:
         if stat.S_ISDIR(os.stat(path).st_mode):
             return errno.EISDIR
     except OSError as error:
-        return error.errno or errno.EIO
-    # With the effective ids: they are what execve(2) judges by.
-    return 0 if os.access(path, os.X_OK, effective_ids=True) else errno.EACCES
+        # No file system says EPERM to stat(2): it is the program's own filter. Then exec has to tell.
+        return 0 if error.errno == errno.EPERM else error.errno or errno.EIO
+    # With the effective ids: they are what execve(2) judges by. A filter older than faccessat2(2) refuses that one.
+    allowed = os.access(path, os.X_OK, effective_ids=True) or os.access(path, os.X_OK)
+    return 0 if allowed else errno.EACCES
 
 
 class NothingToRun(NamedTuple):

@@ -206,9 +206,9 @@ class Shim:
     def on_message(self, message: Message, fds: list[int]) -> None:
         match message:
             case Query():
-                self.peer.send(self.standing())
                 if self.execs is not None:
-                    self.execs.tell_again()
+                    self.execs.tell_again()  # first: who has heard Standing may be asked how an exec ended
+                self.peer.send(self.standing())
             case Kill():
                 self.answer(message.seq, lambda: self.kill(message))
             case Attach():

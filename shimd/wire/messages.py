@@ -32,8 +32,8 @@ A re-adoption (the supervisor died; the shim listens on its path socket):
 
     supervisor                                  shim
         | -- connect, Query --------------------> |
-        | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
         | <- ExecEnded -------------------------- |   of those that are remembered
+        | <- Standing (version, state, record) -- |   and from here as above; a set-up under way is waited for
 
 A create without a shim (asyncrt-oci; what follows goes through fifos, shimd/container/waiting.py):
 

@@ -7,8 +7,17 @@ while [ "$count" -gt 0 ]; do
     shift
     count=$((count - 1))
     case $word in
-    --cgroup-manager | --config)
-        # its value goes as well; a file of another name than config.json is beyond the wrapper
+    --config)
+        # runc has no such flag; a file of another name than config.json is beyond the wrapper
+        if [ "${FOREIGN_RUNTIME##*/}" = runc ]; then
+            shift
+            count=$((count - 1))
+        else
+            set -- "$@" "$word"
+        fi
+        ;;
+    --cgroup-manager)
+        # its value goes as well
         shift
         count=$((count - 1))
         ;;

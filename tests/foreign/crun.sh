@@ -24,6 +24,8 @@ crun*) OCI_RUNTIME=$runtime ;;
     ;;
 esac
 export OCI_RUNTIME INIT="$tree/tests/init"
+modules=${FOREIGN_CACHE:-${HOME:?}/.cache/asyncrt-foreign}/python
+[ ! -d "$modules" ] || export PYTHONPATH="$modules"
 
 # The tests write into the folder that they run in; the cache stays as it is.
 work=$(mktemp -d "${TMPDIR:-/tmp}/foreign-crun-XXXXXX")

@@ -100,6 +100,22 @@ debian_image() {
     mv "$cache/debian.tar.new" "$cache/debian.tar"
 }
 
+# Python's libmount, without which test_mounts runs nothing. Debian does not package it: it is a few C files of
+# util-linux, built where libmount-dev and Python's headers are.
+libmount() {
+    python=$(readlink -f "${FOREIGN_PYTHON:-$here/../../.venv/bin/python}")
+    headers=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    if [ -e "$cache/python/libmount/pylibmount.so" ] || [ ! -e /usr/include/libmount ] || [ ! -e "$headers/Python.h" ]; then
+        return 0
+    fi
+    (cd "$cache/packages" && apt apt-get source --download-only util-linux) || return 0
+    mkdir -p "$cache/util-linux" "$cache/python/libmount"
+    tar -xf "$(ls "$cache"/packages/util-linux_*.orig.tar.?z | tail -n 1)" -C "$cache/util-linux" --strip-components=1
+    gcc -O1 -shared -fPIC -D_GNU_SOURCE -I "$headers" -I /usr/include/libmount -I "$cache/util-linux/include" \
+        -o "$cache/python/libmount/pylibmount.so" "$cache"/util-linux/libmount/python/*.c -lmount
+    cp "$cache/util-linux/libmount/python/__init__.py" "$cache/python/libmount/"
+}
+
 if [ "$what" = runc ]; then
     busybox_image
     debian_image
@@ -125,5 +141,6 @@ else
     mkdir -p "$tree/no-config"
     : >"$tree/no-config/config.h"
     [ -e "$tree/tests/init" ] || gcc -O1 -static -I "$tree/no-config" -o "$tree/tests/init" "$tree/tests/init.c"
+    libmount
 fi
 printf '%s\n' "$tree"

@@ -22,14 +22,14 @@ import zstandard
 from asyncrt.errors import BadImage, StorageFailed
 from asyncrt.layers.limits import DEFAULT
 from tests.asyncrt.layers import test_extract, test_reader
-from tests.asyncrt.layers.tars import END, directory, file, hardlink, pax, read, record, signed, symlink, unpack
+from tests.asyncrt.layers.tars import END, directory, file, hardlink, padded, pax, read, record, signed, symlink, unpack
 
 LIMITS = DEFAULT._replace(tar_bytes=8 << 20, file_bytes=1 << 24, entries=2000, ratio_from=1 << 16)
 GOOD = [
     directory(b"a/") + file(b"a/b", b"x" * 700) + hardlink(b"c", b"a/b") + symlink(b"d", b"a") + file(b"d/e"),
     pax((b"path", b"p" * 150), (b"mtime", b"1.5"), (b"SCHILY.xattr.user.x", b"1")) + file(b"p", b"1") + file(b".wh.a"),
     file(b"././@LongLink", b"l" * 200 + b"\0", kind=b"L") + file(b"l") + file(b"a/.wh..wh..opq"),
-    *test_reader.SPARSE.values(),
+    *(sparse + padded(b"abcde") for sparse in test_reader.SPARSE.values()),
 ]
 SEEDS = [*GOOD, *test_reader.HOSTILE.values(), *test_extract.HOSTILE.values()]
 WORDS = [

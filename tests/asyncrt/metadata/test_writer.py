@@ -57,10 +57,10 @@ async def test_a_burst_shares_transactions(tmp_path: Path, monkeypatch: pytest.M
     sizes: list[int] = []
     original = Store.write
 
-    def counted(self: Store, puts, drops, events):  # type: ignore[no-untyped-def]
+    def counted(self: Store, puts, *more):  # type: ignore[no-untyped-def]
         puts = list(puts)
         sizes.append(len(puts))
-        return original(self, puts, drops, events)
+        return original(self, puts, *more)
 
     monkeypatch.setattr(Store, "write", counted)
     announced: list[Event] = []

@@ -122,6 +122,29 @@ def test_force_deletes_what_runs_and_what_is_not_there(oci: Runtime) -> None:
     assert cgroups_of(C) == []
 
 
+@pytest.mark.skipif(not Path("/sys/fs/cgroup/freezer").is_dir(), reason="a v2 process dies of SIGKILL though frozen")
+def test_delete_force_ends_a_container_that_somebody_froze_elsewhere(oci: Runtime) -> None:
+    """And thaws nobody else there."""
+    oci.must("run", "-d", "-b", str(oci.bundle(SLEEP)), C)
+    elsewhere = Path(f"/sys/fs/cgroup/freezer/{C}-elsewhere")
+    elsewhere.mkdir()
+    with subprocess.Popen(["sleep", "100"]) as neighbour:
+        try:
+            for pid in (oci.state(C)["pid"], neighbour.pid):
+                (elsewhere / "cgroup.procs").write_text(str(pid))
+            (elsewhere / "freezer.state").write_text("FROZEN")
+            oci.must("delete", "--force", C)
+            assert oci.ids() == []
+            assert (elsewhere / "freezer.state").read_text() == "FROZEN\n"
+            assert (elsewhere / "cgroup.procs").read_text() == f"{neighbour.pid}\n"
+        finally:
+            (elsewhere / "freezer.state").write_text("THAWED")
+            neighbour.kill()
+            neighbour.wait()
+            until(lambda: not (elsewhere / "cgroup.procs").read_text(), "the cgroup is empty")
+            elsewhere.rmdir()
+
+
 def test_delete_by_a_regular_expression(oci: Runtime) -> None:
     place = str(oci.bundle(SLEEP))
     for id in (f"{C}-1", f"{C}-2", f"other-{C}"):

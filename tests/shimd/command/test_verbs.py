@@ -163,6 +163,12 @@ def test_the_log_takes_json(tmp_path: Path) -> None:
     assert done.stderr == entry["msg"] + "\n"
 
 
+def test_a_log_that_cannot_be_written_stops_the_command(tmp_path: Path) -> None:
+    done = said("--log", str(tmp_path / "no/log"), "--root", str(tmp_path), "list")
+    assert done.returncode == 1
+    assert "no/log: no such file or directory" in done.stderr
+
+
 def test_an_id_is_a_name(tmp_path: Path) -> None:
     for id in ("", ".", "..", "a/b", "a\nb", "ä", "x" * 2000):
         with pytest.raises(RuntimeTrouble, match="invalid container ID format"):
