@@ -13,7 +13,7 @@ from asyncrt.model.platform import parse as platform
 from asyncrt.model.reference import Reference
 from asyncrt.registry.client import Client
 from tests.asyncrt.registry.peer import Registry
-from tests.asyncrt.registry.server import PATIENT, Server, client_of
+from tests.asyncrt.registry.server import Server, client_of
 
 _MIB = 1 << 20
 
@@ -35,7 +35,7 @@ class Side:
 @asynccontextmanager
 async def side(registry: Registry | Server, blobs: Blobs) -> AsyncIterator[Side]:
     server = Server(int(registry.host.rpartition(":")[2]), "http")
-    async with client_of(server, limits=PATIENT) as client, open_fetches(blobs) as fetches:
+    async with client_of(server) as client, open_fetches(blobs) as fetches:
         yield Side(client, blobs, fetches, registry.host)
 
 

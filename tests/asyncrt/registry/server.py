@@ -145,7 +145,7 @@ async def client_of(
     credentials: Credentials | None = None,
     mirrors: dict[str, tuple[str, ...]] | None = None,
     policy: Policy = QUICK,
-    limits: Limits = SHORT,
+    limits: Limits = PATIENT,
     resolver: Resolver = resolve,
     certificates: str = "/nonexistent",
 ) -> AsyncIterator[Client]:
