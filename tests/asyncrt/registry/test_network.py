@@ -321,3 +321,11 @@ async def test_a_cancelled_fetch_closes_its_connection() -> None:
             await client.repository(server.host, "a").blob(BLOB, Sink().write)
         with trio.fail_after(5):
             await gone.wait()
+
+
+async def test_a_host_that_hangs_up_on_tls_may_speak_plain_http() -> None:
+    async with serving(ranged) as server, client_of() as client:
+        hint = rf"\(if it speaks plain http: --insecure-registry {server.host}\)"
+        with pytest.raises(RegistryFailed, match=rf"{server.host} broke off the TLS handshake {hint}"):
+            await client.repository(server.host, "a").resolve("x")
+        assert server.calls == []
