@@ -57,7 +57,8 @@ class Fetches:
         async with self._documents:
             if await self._blobs.has(descriptor):
                 return
-            ingest = await self._blobs.ingest(descriptor.digest, descriptor)
+            # A name of its own: a hostile image may call somebody's manifest its layer.
+            ingest = await self._blobs.ingest(f"document {descriptor.digest}", descriptor)
             try:
                 await _write_all(ingest, data)
             finally:
