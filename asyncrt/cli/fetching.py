@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -10,16 +11,18 @@ from collections.abc import Iterable
 
 import msgspec
 
+from asyncrt.cli.places import Places
 from asyncrt.cli.say import plain, say
 from asyncrt.model.image import BlobProgress
 
+LOCAL = ("host:", "rootfs:")
 _WIDTH = 30  # columns of a bar
 _EVERY = 0.1  # seconds between two pictures
 _ENDS = ("there", "mounted", "done", "failed")
 _WORDS = {"there": "already here", "mounted": "mounted", "done": "done", "failed": "failed"}
 
 
-def show(subject: str, steps: Iterable[BlobProgress], quiet: bool = False, as_json: bool = False) -> None:
+def show(steps: Iterable[BlobProgress], quiet: bool = False, as_json: bool = False, subject: str = "") -> None:
     """Until the last step; raises what they raise."""
     if as_json:
         for step in steps:
@@ -31,6 +34,16 @@ def show(subject: str, steps: Iterable[BlobProgress], quiet: bool = False, as_js
         _bars(steps)
     else:
         _lines(steps)
+
+
+def fetch_missing(places: Places, image: str, quiet: bool) -> None:
+    """Have an image before containers are made of it, so that one sees it come. Nothing to do for most."""
+    if image.startswith(LOCAL):
+        return
+    from asyncrt.cli.connect import connect
+
+    with contextlib.closing(connect(places)) as client:
+        show(client.pull(image, missing=True), quiet)
 
 
 def _lines(steps: Iterable[BlobProgress]) -> None:

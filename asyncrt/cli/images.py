@@ -8,13 +8,13 @@ import time
 import msgspec
 
 from asyncrt.cli.connect import connect
-from asyncrt.cli.document import show, wants_json
+from asyncrt.cli.document import show, stamp, wants_json
 from asyncrt.cli.flags import Flag, Words
-from asyncrt.cli.moments import stamp
 from asyncrt.cli.places import Places
 from asyncrt.cli.say import span, table
 from asyncrt.cli.stats import size
 from asyncrt.cli.verb import Verb
+from asyncrt.model.image import ImageSummary
 
 _HEAD = ("NAME", "DIGEST", "PLATFORM", "SIZE", "SINCE")
 _SHORT = len("sha256:") + 12
@@ -31,18 +31,13 @@ def _images(words: Words, places: Places) -> int:
         show([{**msgspec.to_builtins(one), "updated": stamp(one.updated_ns)} for one in found])
     else:
         now = time.time_ns()
-        rows = [
-            [
-                one.name,
-                one.digest[:_SHORT],
-                one.platform or "-",
-                size(one.size),
-                f"{span((now - one.updated_ns) / 1e9)} ago",
-            ]
-            for one in found
-        ]
-        table(_HEAD, rows)
+        table(_HEAD, [_row(one, now) for one in found])
     return 0
+
+
+def _row(one: ImageSummary, now: int) -> list[str]:
+    since = f"{span((now - one.updated_ns) / 1e9)} ago"
+    return [one.name, one.digest[:_SHORT], one.platform or "-", size(one.size), since]
 
 
 VERB = Verb(

@@ -25,7 +25,7 @@ def _pull(words: Words, places: Places) -> int:
         asked = [(ref, client.call(Pull(ref, words.one("platform")))) for ref in words.rest]
         for ref, answer in asked:
             try:
-                fetching.show(ref, each(answer, BlobProgress), words.on("quiet"), as_json)
+                fetching.show(each(answer, BlobProgress), words.on("quiet"), as_json, ref)
                 if not as_json:
                     print(answer.result()["digest"] if words.on("quiet") else answer.result()["name"], flush=True)
             except AsyncrtError as error:

@@ -20,7 +20,7 @@ def _push(words: Words, places: Places) -> int:
     with contextlib.closing(connect(places)) as client:
         for ref in words.rest:
             try:
-                fetching.show(ref, client.push(ref), words.on("quiet"), as_json)
+                fetching.show(client.push(ref), words.on("quiet"), as_json, ref)
                 if not as_json:
                     print(ref, flush=True)
             except AsyncrtError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 from asyncrt.cli.connect import connect
 from asyncrt.cli.flags import Flag, Words
@@ -29,9 +30,9 @@ def _save(words: Words, places: Places) -> int:
     try:
         with contextlib.closing(connect(places)) as client:
             client.save(words.rest, fd)
-        os.replace(half, path)
+        Path(half).replace(path)
     except BaseException:
-        os.unlink(half)
+        Path(half).unlink()
         raise
     finally:
         os.close(fd)

@@ -12,10 +12,11 @@ The registry's client is opened with the first pull: a supervisor that needs non
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import trio
@@ -48,8 +49,11 @@ if TYPE_CHECKING:
     from asyncrt.images.fetching import Fetches
     from asyncrt.images.progress import Progress
     from asyncrt.registry.client import Client
+    from asyncrt.registry.endpoints import HostSettings
 
 LAYERS = "layers:"
+INSECURE = "ASYNCRT_INSECURE_REGISTRIES"  # a list with commas, in the supervisor's environment
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 LOCAL = ("host:", "rootfs:", LAYERS)
 
 
@@ -90,12 +94,9 @@ class Images:
         from asyncrt.images.fetching import open_fetches
         from asyncrt.registry.client import open_client
         from asyncrt.registry.credentials import Credentials
-        from asyncrt.registry.endpoints import HostSettings, Settings
+        from asyncrt.registry.endpoints import Settings
 
-        # Loopback needs no TLS, as docker has it; other hosts are trusted by /etc/asyncrt/certs.d.
-        plain = HostSettings(insecure=True)
-        settings = Settings(dict.fromkeys(("localhost", "127.0.0.1", "[::1]"), plain))
-        async with open_client(settings, Credentials()) as client, open_fetches(self.blobs) as fetches:
+        async with open_client(Settings(_hosts()), Credentials()) as client, open_fetches(self.blobs) as fetches:
             self._open.set((client, fetches))
             await trio.sleep_forever()
 
@@ -294,6 +295,21 @@ class Images:
     def close(self) -> None:
         """Whoever waits for the client is told."""
         self._open.fail(Unavailable("ask", "registry", "the engine is being stopped"))
+
+
+def _hosts() -> Mapping[str, HostSettings]:
+    """Who may be asked without TLS: this machine, as docker has it, and those that the user names (INSECURE)."""
+    from asyncrt.registry.endpoints import HostSettings
+
+    named = [host.strip() for host in os.environ.get(INSECURE, "").split(",")]
+    plain = HostSettings(insecure=True)
+
+    class Hosts(dict[str, HostSettings]):
+        def get(self, host: str, default: Any = None) -> Any:
+            name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+            return plain if host in named or name in LOOPBACK else default
+
+    return Hosts()
 
 
 def laid_over(options: Options, found: Found) -> Options:
