@@ -70,7 +70,9 @@ def _of_host(host: str, path: str, settings: Settings, plain: bool, namespace: s
     where = _ANSWERS_AT.get(host, host) + path
     insecure = settings.hosts.get(host, HostSettings()).insecure
     if plain and not insecure:
-        raise BadRequest("use mirror", f"http://{where}", "it is plain http", f"allow it: --insecure-registry {host}")
+        raise BadRequest(
+            "use mirror", f"http://{where}", "it is plain http", f"allow it: ASYNCRT_INSECURE_REGISTRIES={host}"
+        )
     if plain:
         return [Endpoint(f"http://{where}", host, True, namespace)]
     if insecure:

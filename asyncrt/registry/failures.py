@@ -96,7 +96,7 @@ def of_exchange(deed: str, subject: str, host: str, certificates: str, error: Ex
         hint = f"put the certificate of its CA into {certificates}/{host}/ca.crt"
         return RegistryFailed(deed, subject, f"the certificate of {host} is not trusted: {why}", hint)
     if tls is not None and any(word in str(tls) for word in _NOT_TLS):
-        hint = f"if that is meant: --insecure-registry {host}"
+        hint = f"if that is meant: ASYNCRT_INSECURE_REGISTRIES={host} in the supervisor's environment"
         return RegistryFailed(deed, subject, f"{host} answers in plain http, not https", hint)
     if tls is not None and "UNEXPECTED_EOF" in str(tls):
         hint = f"if it speaks plain http: --insecure-registry {host}"

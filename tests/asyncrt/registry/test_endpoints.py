@@ -54,7 +54,7 @@ def test_what_is_no_mirror_is_refused(url: str) -> None:
 
 def test_a_mirror_in_plain_http_has_to_be_allowed() -> None:
     hosts = {"x.y": HostSettings(mirrors=("http://m.y",))}
-    with pytest.raises(BadRequest, match=r"it is plain http \(allow it: --insecure-registry m.y\)"):
+    with pytest.raises(BadRequest, match=r"it is plain http \(allow it: ASYNCRT_INSECURE_REGISTRIES=m.y\)"):
         endpoints("x.y", Settings(hosts))
     allowed = Settings(hosts | {"m.y": HostSettings(insecure=True)})
     assert urls("x.y", allowed) == ["http://m.y x.y", "https://x.y"]
