@@ -1,6 +1,6 @@
 """create + start + delete as three commands, beside runc and crun: CPU and wall time, and the ratio.
 
-    sudo python bench/oci.py [--rounds 20] [--runtime NAME=COMMAND ...]
+    sudo python bench/oci.py [--rounds 20] [--peers runc,crun] [--runtime NAME=COMMAND ...]
 
 Rounds are interleaved, a container of each runtime in turn, so that what else the machine does meets all alike. CPU is
 all that the commands and what they left behind used, init's set-up and the program's own few system calls included:
@@ -104,11 +104,14 @@ def reap_all() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--peers", default=",".join(PEERS), help="which of them, if they are installed")
     parser.add_argument("--runtime", action="append", default=[], metavar="NAME=COMMAND")
     given = parser.parse_args()
     ours = Path(sys.executable).with_name("asyncrt-oci")
     runtimes = {"asyncrt-oci": str(ours)}
-    runtimes |= {name: command for name, command in PEERS.items() if shutil.which(command.split()[0])}
+    runtimes |= {
+        name: command for name, command in PEERS.items() if name in given.peers.split(",") and shutil.which(name)
+    }
     runtimes |= dict(word.split("=", 1) for word in given.runtime)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory(prefix="asyncrt-bench-oci-") as folder:

@@ -5,8 +5,9 @@
       | <- struct plan, laid out ------------ | or b"\\0": it declines, and the front goes to the reference
 
 A Python `create` that finds none makes one when its own work is done (`leave_one`). It serves for IDLE_SECONDS after
-the last request. The socket is DIRECTORY/MNTNS.sock, MNTNS the inode of the caller's mount namespace; who holds the
-lock on MNTNS.lock is the one planner of it. It only computes: what it made would have to be undone when it dies.
+the last request of a front that is like it. The socket is DIRECTORY/MNTNS-FRONT.sock, the inodes of the caller's mount
+namespace and of the front; who holds the lock on MNTNS-FRONT.lock is the one planner of the two. It only computes: what
+it made would have to be undone when it dies.
 
 docs/decisions/0015-the-front-and-its-planner.md
 """
@@ -19,6 +20,7 @@ import os
 import select
 import struct
 import sys
+import time
 from _socket import AF_UNIX, SO_PEERCRED, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socket
 from typing import NoReturn
 
@@ -37,10 +39,11 @@ NAME = "asyncrt-planner"  # for ps; 15 letters are the most
 
 def leave_one() -> None:
     """Make a planner, unless there is one; it goes on when the caller has ended."""
-    place = _directory() if build()[1] else -1
+    front = build()[1]
+    place = _directory() if front else -1
     if place < 0:
         return
-    name = str(os.stat("/proc/self/ns/mnt").st_ino)
+    name = f"{os.stat('/proc/self/ns/mnt').st_ino}-{front}"
     lock = _lock(place, name)
     if lock < 0:
         os.close(place)
@@ -137,11 +140,13 @@ class Planner:
         _leave_cgroups()
         poll = select.poll()
         poll.register(self.listener.fileno(), select.POLLIN)
-        while poll.poll(IDLE_SECONDS * 1000):
+        end = time.monotonic() + IDLE_SECONDS
+        while poll.poll(max(0.0, end - time.monotonic()) * 1000):
             fd, _ = self.listener._accept()  # type: ignore[attr-defined] # what the Python half's accept() calls
             line = socket(fileno=fd)
             try:
-                self._answer(line)
+                if self._answer(line):
+                    end = time.monotonic() + IDLE_SECONDS
             except OSError:
                 continue  # the front went: its affair
             finally:
@@ -151,19 +156,21 @@ class Planner:
         os.unlink(f"{self.name}.sock", dir_fd=self.place)
         os.unlink(f"{self.name}.lock", dir_fd=self.place)
 
-    def _answer(self, line: socket) -> None:
+    def _answer(self, line: socket) -> bool:
+        """Was it one like us? Others have a planner of their own as soon as we are gone."""
         _, uid, _ = struct.unpack("3i", line.getsockopt(SOL_SOCKET, SO_PEERCRED, 12))
         waiting = select.poll()
         waiting.register(line.fileno(), select.POLLIN)
         if uid != os.geteuid() or not waiting.poll(REQUEST_SECONDS * 1000):
-            return
+            return False
         request = read(line.recv(MOST_BYTES))
-        answer = DECLINED
-        if request is not None and request.likeness == self.likeness:
-            if self._mounts_changed():
-                self.packets.look()
-            answer = self.packets.of(request) or DECLINED
-        line.send(answer)
+        if request is None or request.likeness != self.likeness:
+            line.send(DECLINED)
+            return False
+        if self._mounts_changed():
+            self.packets.look()
+        line.send(self.packets.of(request) or DECLINED)
+        return True
 
     def _mounts_changed(self) -> bool:
         """proc_pid_mountinfo(5): the file is readable for poll(2) in an exceptional way after each change."""

@@ -30,7 +30,7 @@ from shimd.linux import processes, signals
 from shimd.wire import channel
 from shimd.wire.messages import Go, Ready, Refused
 
-SIGPIPE = 13
+SIGPIPE, SIGXFSZ = 13, 25  # Python ignores both from its first moment on
 
 
 SET_UP_SECONDS = 60.0  # from clone3 to exec; a mount that hangs (a dead network file system) ends here
@@ -162,8 +162,9 @@ def take_stdio(stdio: Sequence[int]) -> None:
 
 
 def restore_signals() -> None:
-    """A program expects an empty mask and no ignored signals: the zygote ignores SIGPIPE, the shim blocks SIGCHLD."""
+    """A program expects an empty mask and no ignored signals: Python ignores two, the shim blocks SIGCHLD."""
     signals.default(SIGPIPE)
+    signals.default(SIGXFSZ)
     signals.unblock_all()
 
 

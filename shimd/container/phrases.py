@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from shimd.container import cgroups, mounts
+from shimd.container import cgroups, launch, mounts
 from shimd.container.making import Anchors
 from shimd.container.plan import Plan
 from shimd.linux import mounts as kernel
@@ -188,6 +188,13 @@ class Phrases:
         code = self.script
         flags = kernel.AT_EMPTY_PATH | (kernel.AT_RECURSIVE if recursive else 0)
         code.call("mount_setattr", tree, code.text(""), flags, code.record("QQQQ", set_, clear, propagation, 0), 32)
+
+    def restore_signals(self) -> None:
+        """As `launch.restore_signals`."""
+        code = self.script
+        for number in (launch.SIGPIPE, launch.SIGXFSZ):
+            code.call("rt_sigaction", number, code.blob(bytes(32)), 0, 8)
+        code.call("rt_sigprocmask", 2, code.blob(bytes(8)), 0, 8)
 
     def look(self, fd: Cell) -> None:
         """Type and device numbers of what fd is on, into `status`."""

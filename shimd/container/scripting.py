@@ -191,13 +191,11 @@ class Compiler(Phrases):
     # in the child
 
     def _init(self) -> None:
-        code = self.script
         self._begin()
         for phase, steps in (("namespaces", self.plan.birth), ("mounts", self.plan.rooting)):
             self._encode(steps)
             self.stamp(phase)
-        code.call("rt_sigaction", 13, code.blob(bytes(32)), 0, 8)  # SIGPIPE, which the zygote ignores
-        code.call("rt_sigprocmask", 2, code.blob(bytes(8)), 0, 8)
+        self.restore_signals()
         self._encode(self.plan.process)
 
     def _begin(self) -> None:

@@ -64,8 +64,7 @@ class Compiler(StandalonePhrases):
         self._begin()
         self._encode(self.plan.birth)
         self._encode(self.plan.rooting)
-        code.call("rt_sigaction", 13, code.blob(bytes(32)), 0, 8)
-        code.call("rt_sigprocmask", 2, code.blob(bytes(8)), 0, 8)
+        self.restore_signals()
         self._encode(self.plan.process)
         return Standing(
             code, prepare, init, self.plan.clone_flags, self.cgroup, self.held, tuple(self.made), tuple(self.words)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,9 @@ from shimd.container.encoders import EXECUTING, place_bind, seccomp_filter
 from shimd.container.phrases import CLONE, DIRECTORY, MISSING, TYPE, UNSYMLINKED, Unscripted
 from shimd.container.standalone_phrases import StandalonePhrases
 from shimd.errors import NOT_EXECUTABLE, Trouble
+from shimd.linux import bpf, paths, processes, procfs
 from shimd.linux import cgroups as hierarchies
 from shimd.linux import mounts as kernel
-from shimd.linux import paths, processes, procfs
 from shimd.linux.script import ANY_ERROR, Label
 
 AT_EACCESS = 0x200
@@ -109,6 +110,32 @@ def _write_first(to: StandalonePhrases, step: cgroups.WriteFirst) -> None:
     if not step.optional:
         code.fail(errno.ENOENT)
     code.here(done)
+
+
+def _limit_devices(to: StandalonePhrases, step: cgroups.LimitDevices) -> None:
+    """As `bpf.install` does where no program is yet: the cgroup was made a moment ago."""
+    code = to.script
+    directory = code.opened("openat", kernel.AT_FDCWD, to.cgroup_path(step.mount), os.O_DIRECTORY | os.O_CLOEXEC)
+    name = struct.unpack("=QQ", bpf.NAME.ljust(16, b"\0"))
+    head = bpf.CGROUP_DEVICE_TYPE | len(step.program) // bpf.LENGTH << 32
+    load = code.words([head, code.blob(step.program), code.blob(bpf.LICENSE), 0, 0, 0, *name])
+    program = code.cell()
+    code.call("bpf", bpf.PROG_LOAD, load, 64, out=program)
+    attach = code.room(24, struct.pack("=IIIII", 0, 0, bpf.CGROUP_DEVICE, bpf.ALLOW_MULTI, 0))
+    code.store(attach, directory)
+    code.store(code.offset(attach, 4), program)
+    code.call("bpf", bpf.PROG_ATTACH, attach, 20)
+    code.close(program, directory)
+
+
+def _hand_over_cgroup(to: StandalonePhrases, step: cgroups.HandOverCgroup) -> None:
+    code = to.script
+    code.call("fchownat", kernel.AT_FDCWD, to.cgroup_path(step.mount), step.owner, -1, 0)
+    for name in hierarchies.delegated_files():
+        after = Label()
+        path = to.cgroup_path(step.mount, f"/{name}")
+        code.call("fchownat", kernel.AT_FDCWD, path, step.owner, -1, 0, expect=((errno.ENOENT,), after))
+        code.here(after)
 
 
 def _open_namespace(to: StandalonePhrases, step: namespaces.OpenNamespace) -> None:
@@ -208,7 +235,11 @@ def _find_program(to: StandalonePhrases, step: waiting.FindProgram) -> None:
         missing = ((ANY_ERROR,), other)
         code.call("statx", kernel.AT_FDCWD, path, 0, 1, to.status, expect=missing)
         code.match(to.status_mode, TYPE, stat.S_IFDIR, other)
-        code.call("faccessat2", kernel.AT_FDCWD, path, os.X_OK, AT_EACCESS, expect=missing)
+        old = Label()  # a filter may be older than faccessat2(2)
+        code.call("faccessat2", kernel.AT_FDCWD, path, os.X_OK, AT_EACCESS, expect=((ANY_ERROR,), old))
+        code.jump(found)
+        code.here(old)
+        code.call("faccessat", kernel.AT_FDCWD, path, os.X_OK, expect=missing)
         code.jump(found)
         code.here(other)
     code.fail(errno.ENOENT)
@@ -298,6 +329,8 @@ OUTSIDE: dict[type, Callable[[Any, Any], None]] = {
     cgroups.TakeCgroup: _take_cgroup,
     cgroups.WriteCgroup: encoders.OUTSIDE[cgroups.WriteCgroup],
     cgroups.WriteFirst: _write_first,
+    cgroups.LimitDevices: _limit_devices,
+    cgroups.HandOverCgroup: _hand_over_cgroup,
     namespaces.OpenNamespace: _open_namespace,
 }
 ENCODERS: dict[type, Callable[[Any, Any], None]] = {

@@ -18,14 +18,15 @@ import struct
 
 from shimd.linux.libc import INT, POINTER, UINT, check, syscall
 
-_PROG_LOAD, _PROG_ATTACH, _PROG_DETACH, _PROG_GET_FD_BY_ID, _PROG_QUERY = 5, 8, 9, 13, 16
-_CGROUP_DEVICE_TYPE = 15  # BPF_PROG_TYPE_CGROUP_DEVICE
-_CGROUP_DEVICE = 6  # the attach type
-_ALLOW_MULTI, _REPLACE = 2, 4
+PROG_LOAD, PROG_ATTACH, _PROG_DETACH, _PROG_GET_FD_BY_ID, _PROG_QUERY = 5, 8, 9, 13, 16
+CGROUP_DEVICE_TYPE = 15  # BPF_PROG_TYPE_CGROUP_DEVICE
+CGROUP_DEVICE = 6  # the attach type
+ALLOW_MULTI, _REPLACE = 2, 4
 _MOST_PROGRAMS = 64  # BPF_CGROUP_MAX_PROGS
 _TRIES = 30
-_NAME = b"asyncrt_devices"  # as bpftool shows it: 15 bytes at most
-_LICENSE = ctypes.create_string_buffer(b"Apache-2.0")  # calls no helper that asks for the GPL
+NAME = b"asyncrt_devices"  # as bpftool shows it: 15 bytes at most
+LICENSE = b"Apache-2.0\0"  # calls no helper that asks for the GPL
+_license = ctypes.create_string_buffer(LICENSE)
 
 MKNOD, READ, WRITE = 1, 2, 4  # BPF_DEVCG_ACC_*
 BLOCK, CHARACTER = 1, 2  # BPF_DEVCG_DEV_*
@@ -44,7 +45,7 @@ def _word(code: int, to: int, source: int = 0, offset: int = 0, number: int = 0)
     return struct.pack("=BBhi", code, source << 4 | to, offset, number)
 
 
-_LENGTH = len(_word(_EXIT, 0))
+LENGTH = len(_word(_EXIT, 0))
 
 
 def _leave(answer: int) -> bytes:
@@ -81,7 +82,7 @@ def rule(allow: bool, kind: int, major: int, minor: int, access: int) -> bytes:
     asked = [(register, number) for register, number in tests if number >= 0]
     words = []
     for place, (register, number) in enumerate(asked):
-        behind = len(asked) - place - 1 + len(deed) // _LENGTH
+        behind = len(asked) - place - 1 + len(deed) // LENGTH
         words.append(_word(_JUMP_NOT_EQUAL, register, offset=behind, number=number))
     return b"".join(words) + deed
 
@@ -98,12 +99,12 @@ def load(program: bytes) -> int:
     no room for it; EINVAL or ENOSYS where the kernel has no CONFIG_CGROUP_BPF.
     """
     text = ctypes.create_string_buffer(program, len(program))
-    count = len(program) // _LENGTH
-    addresses = ctypes.addressof(text), ctypes.addressof(_LICENSE)
-    attributes = struct.pack("=IIQQIIQII16s", _CGROUP_DEVICE_TYPE, count, *addresses, 0, 0, 0, 0, 0, _NAME)
+    count = len(program) // LENGTH
+    addresses = ctypes.addressof(text), ctypes.addressof(_license)
+    attributes = struct.pack("=IIQQIIQII16s", CGROUP_DEVICE_TYPE, count, *addresses, 0, 0, 0, 0, 0, NAME)
     for attempt in range(_TRIES):  # the verifier can be interrupted by a signal
         try:
-            return _call(_PROG_LOAD, attributes)
+            return _call(PROG_LOAD, attributes)
         except BlockingIOError:
             if attempt == _TRIES - 1:
                 raise
@@ -112,20 +113,20 @@ def load(program: bytes) -> int:
 
 def attach(cgroup: int, program: int, instead_of: int = -1) -> None:
     """Attach to the cgroup of the directory fd `cgroup`; in one step with `instead_of` gone (Linux 5.6)."""
-    flags = _ALLOW_MULTI | (_REPLACE if instead_of >= 0 else 0)
-    _call(_PROG_ATTACH, struct.pack("=IIIII", cgroup, program, _CGROUP_DEVICE, flags, max(instead_of, 0)))
+    flags = ALLOW_MULTI | (_REPLACE if instead_of >= 0 else 0)
+    _call(PROG_ATTACH, struct.pack("=IIIII", cgroup, program, CGROUP_DEVICE, flags, max(instead_of, 0)))
 
 
 def detach(cgroup: int, program: int) -> None:
     """Take a program off its cgroup."""
-    _call(_PROG_DETACH, struct.pack("=III", cgroup, program, _CGROUP_DEVICE))
+    _call(_PROG_DETACH, struct.pack("=III", cgroup, program, CGROUP_DEVICE))
 
 
 def attached(cgroup: int) -> list[int]:
     """The ids of the device programs of a cgroup itself, not of those above."""
     ids = (ctypes.c_uint32 * _MOST_PROGRAMS)()
     # All fields up to `revision`: Linux 6.17 to 7.1 write that one whatever size they were told.
-    head = struct.pack("=IIIIQII", cgroup, _CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), _MOST_PROGRAMS, 0)
+    head = struct.pack("=IIIIQII", cgroup, CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), _MOST_PROGRAMS, 0)
     buffer = ctypes.create_string_buffer(head.ljust(64, b"\0"), 64)
     check(_bpf(_PROG_QUERY, ctypes.byref(buffer), len(buffer)), "device programs")
     (count,) = struct.unpack_from("=I", buffer, 24)

@@ -23,7 +23,8 @@ struct request {
     char texts[2 * PATH_BYTES]; /* bundle, id; each with its NUL */
 };
 
-static int fill(struct request *request, const struct words *words, const struct plan *plan, int64_t room)
+static int fill(struct request *request, const struct words *words, const struct stat *front, const struct plan *plan,
+                int64_t room)
 {
     static const char *const spaces[SPACES] = {
         "/proc/self/ns/user", "/proc/self/ns/pid", "/proc/self/ns/cgroup", "/proc/self/ns/net",
@@ -34,11 +35,9 @@ static int fill(struct request *request, const struct words *words, const struct
     request->flags = words->no_keyring;
     request->base = (uint64_t)plan;
     request->room = room;
-    if (CALL2(STAT, words->self, &found))
-        return 0;
-    request->front[0] = found.device;
-    request->front[1] = found.inode;
-    request->front[2] = found.written[0] * 1000000000 + found.written[1];
+    request->front[0] = front->device;
+    request->front[1] = front->inode;
+    request->front[2] = front->written[0] * 1000000000 + front->written[1];
     if (CALL2(STAT, "/", &found))
         return 0;
     request->root[0] = found.device;
@@ -73,7 +72,7 @@ static long own_directory(void)
     return -1;
 }
 
-static long connected(void)
+static long connected(uint64_t front)
 {
     struct {
         uint16_t family;
@@ -87,7 +86,8 @@ static long connected(void)
         return -1;
     if (CALL2(STAT, "/proc/self/ns/mnt", &mounts) == 0) {
         char *at = add_number(add(address.path, end, "/proc/self/fd/"), end, directory);
-        add(add_number(add(at, end, "/"), end, mounts.inode), end, ".sock");
+        at = add(add_number(add(at, end, "/"), end, mounts.inode), end, "-");
+        add(add_number(at, end, front), end, ".sock");
         fd = CALL3(SOCKET, AF_UNIX, SOCK_SEQPACKET | O_CLOEXEC | O_NONBLOCK, 0);
     }
     if (fd >= 0 && (CALL3(CONNECT, fd, &address, sizeof address) ||
@@ -105,6 +105,7 @@ int ask(const struct words *words, struct plan *plan, int64_t room)
     static char here[PATH_BYTES];
     const char *bundle = words->bundle, *end = request.texts + sizeof request.texts;
     struct pollfd answer = {-1, POLLIN, 0};
+    struct stat front;
     const char *off = variable(words, "ASYNCRT_OCI_PLANNER");
     long got = -1;
     if (off && same(off, "off"))
@@ -114,10 +115,10 @@ int ask(const struct words *words, struct plan *plan, int64_t room)
             return 0;
         bundle = here;
     }
-    answer.fd = (int32_t)connected();
+    answer.fd = CALL2(STAT, words->self, &front) ? -1 : (int32_t)connected(front.inode);
     if (answer.fd < 0)
         return 0;
-    if (fill(&request, words, plan, room)) {
+    if (fill(&request, words, &front, plan, room)) {
         char *at = add(request.texts, end, bundle);
         at = at ? add(at + 1, end, words->id) : 0;
         if (at && call(SENDTO, answer.fd, (int64_t)&request, at + 1 - (char *)&request, MSG_NOSIGNAL, 0, 0) > 0 &&

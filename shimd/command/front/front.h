@@ -61,6 +61,7 @@
 #define O_RDWR 2
 #define O_CREAT 0100
 #define O_TRUNC 01000
+#define O_APPEND 02000
 #define O_NONBLOCK 04000
 #define O_DIRECTORY 0200000
 #define O_NOFOLLOW 0400000
@@ -115,7 +116,7 @@ struct plan {
 struct words {
     char **arguments, **environment;
     const char *self; /* the path of the front's own file */
-    const char *verb, *root, *id, *bundle, *pid_file;
+    const char *verb, *root, *log, *id, *bundle, *pid_file;
     int force, no_keyring;
 };
 

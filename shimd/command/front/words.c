@@ -1,7 +1,7 @@
 /* The command line: only what is usual is understood here, in the ways in which callers write it (flags.py). */
 #include "front.h"
 
-enum kind { WORD, SWITCH, IGNORED, FORMAT };
+enum kind { WORD, SWITCH, FORMAT };
 
 struct flag {
     const char *verb; /* "" before the verb */
@@ -13,7 +13,7 @@ struct flag {
 #define FIELD(name) __builtin_offsetof(struct words, name)
 static const struct flag flags[] = {
     {"", "root", WORD, FIELD(root)},
-    {"", "log", IGNORED, 0}, /* where nothing is said, nothing is written */
+    {"", "log", WORD, FIELD(log)},
     {"", "log-format", FORMAT, 0},
     {"create", "bundle", WORD, FIELD(bundle)},
     {"create", "b", WORD, FIELD(bundle)},
@@ -71,7 +71,7 @@ static int is_id(const char *id)
         if (!((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') || *at == '_' ||
               *at == '+' || *at == '-' || *at == '.'))
             return 0;
-    return bytes > 0 && bytes <= 255 && !same(id, ".") && !same(id, "..");
+    return bytes > 0 && bytes <= 255 && *id != '.';
 }
 
 /* Is it an absolute path without detours? What `..` means where symlinks are is not decided here. */
@@ -84,6 +84,18 @@ static int is_plain_path(const char *path)
                                                                    (path[2] == '.' && (path[3] == '/' || !path[3]))))))
             return 0;
     return 1;
+}
+
+/* As main.py does, before anything else: the file is there, though nothing will be said in it. */
+static int open_log(const char *path)
+{
+    long fd;
+    if (!path || same(path, "/dev/stderr"))
+        return 1;
+    fd = CALL4(OPENAT, AT_FDCWD, path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    if (fd >= 0)
+        CALL1(CLOSE, fd);
+    return fd >= 0;
 }
 
 int read_words(struct words *words)
@@ -108,5 +120,6 @@ int read_words(struct words *words)
     if (!words->root)
         words->root = "/run/asyncrt-oci";
     return is_plain_path(words->root) && (!words->bundle || is_plain_path(words->bundle)) &&
-           (!words->pid_file || is_plain_path(words->pid_file)) && !variable(words, "LISTEN_FDS");
+           (!words->pid_file || is_plain_path(words->pid_file)) && !variable(words, "LISTEN_FDS") &&
+           open_log(words->log);
 }

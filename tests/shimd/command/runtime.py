@@ -38,6 +38,8 @@ class Result:
 class Runtime:
     """One --root with its containers, and a folder for bundles."""
 
+    program = COMMAND
+
     def __init__(self, folder: Path, rootfs: Path) -> None:
         self.folder = folder
         self.rootfs = rootfs
@@ -54,7 +56,7 @@ class Runtime:
         return place
 
     def command(self, *words: str) -> list[str]:
-        return [*COMMAND, "--root", str(self.root), *words]
+        return [*self.program, "--root", str(self.root), *words]
 
     def __call__(self, *words: str, stdin: str = "", fds: Sequence[int] = (), **env: str) -> Result:
         """A command to its end. stdout and stderr are files: a container that stays would keep a pipe open."""
@@ -63,7 +65,7 @@ class Runtime:
         out, err = self.folder / f"out-{self._count}", self.folder / f"err-{self._count}"
         with out.open("w") as stdout, err.open("w") as stderr:
             done = subprocess.run(
-                [*COMMAND, "--root", str(self.root), "--log", str(log), "--log-format", "json", *words],
+                [*self.program, "--root", str(self.root), "--log", str(log), "--log-format", "json", *words],
                 stdin=None if stdin else subprocess.DEVNULL,
                 input=stdin.encode() if stdin else None,
                 stdout=stdout,
