@@ -18,15 +18,11 @@ What each request answers:
     Inspect             End: a list of Container
     Wait                Item: Progress (ended) as they end; End: list of Progress in the order asked
     Kill, Stop, Remove  Item: Outcome per container; End
-    Pause, Unpause      Item: Outcome per container; End
-    Update              Item: Outcome per container; End
-    StatsOf             Item: a list of Stats; End without `stream`, or once nothing runs
-    Top                 End: a list of Process
     Logs                Item with fds stdout, stderr, index, marks (those that exist; `value` is the list of their
                         names); model/log.py reads them
     Attach              fds: [stdin] [stdout] [stderr]; End once subscribed: Attached
-    Pause, Unpause,     Item: Outcome per container; End
-    Update
+    Pause, Unpause      Item: Outcome per container; End
+    Update              Item: Outcome per container; End
     StatsOf             Item: a list of Stats per sample; End
     Top                 End: a list of Process
     Pull, Push          Item: BlobProgress; End: a dict with the digest
@@ -44,28 +40,25 @@ What each request answers:
     Events              Item: Event; End only with follow=False
     Shutdown            End: {"supervisor_pid": n}; the supervisor is gone when the connection closes
 
-Streams. A container's output goes to its log, and from there into the pipes of whoever attached; its stdin comes from
-one attached pipe at a time, and stays open when that one leaves (CloseStdin is the half-close). An exec's streams are
-the caller's own fds, with nobody in between; its terminal's master belongs to the caller, who resizes it, and whose
-death hangs it up. docs/walks/attach.md and docs/walks/exec.md.
+Where the bytes of streams go, and who may close what: docs/walks/attach.md and docs/walks/exec.md.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from asyncrt.model.container import Exit
+from asyncrt.model.frames import HEADER
+from asyncrt.model.frames import MAX_FDS as MAX_FDS
+from asyncrt.model.frames import MAX_FRAME as MAX_FRAME
+from asyncrt.model.frames import FrameError as FrameError
+from asyncrt.model.frames import FrameReader as FrameReader
 from asyncrt.model.options import ExecOptions, Options
 
 VERSION = 2
 NOT_THIS, FROM_NOW, OLDEST = -1, -2, -3  # in place of an offset into a stream
-MAX_FRAME = 64 * 1024 * 1024  # bytes; a bound against a runaway peer, far above any real frame
-MAX_FDS = 253  # SCM_MAX_FD of the kernel
-HEADER = struct.Struct("!IH")
 
 
 class Request(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -405,42 +398,3 @@ def decode_call(body: bytes) -> Call:
 
 def decode_reply(body: bytes) -> Reply:
     return _replies.decode(body)
-
-
-class FrameError(ValueError):
-    """The peer does not speak this protocol."""
-
-
-class FrameReader:
-    """Bytes and fds in, whole frames out; knows no socket.
-
-    feed() takes what one recvmsg gave; frames() yields (body, fds) for each complete frame. Fds that a frame claims
-    but that did not come are a FrameError; the caller then closes the connection and `leftover()`.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._fds: list[int] = []
-
-    def feed(self, data: bytes, fds: list[int]) -> None:
-        self._buffer += data
-        self._fds += fds
-
-    def frames(self) -> Iterator[tuple[bytes, list[int]]]:
-        while len(self._buffer) >= HEADER.size:
-            length, count = HEADER.unpack_from(self._buffer)
-            if length > MAX_FRAME:
-                raise FrameError(f"frame of {length} bytes; at most {MAX_FRAME} are taken")
-            if len(self._buffer) < HEADER.size + length:
-                return
-            if len(self._fds) < count:
-                raise FrameError(f"frame announces {count} file descriptors, {len(self._fds)} came")
-            body = bytes(self._buffer[HEADER.size : HEADER.size + length])
-            del self._buffer[: HEADER.size + length]
-            fds, self._fds = self._fds[:count], self._fds[count:]
-            yield body, fds
-
-    def leftover(self) -> list[int]:
-        """The fds that no frame took; the caller closes them."""
-        fds, self._fds = self._fds, []
-        return fds
