@@ -24,13 +24,13 @@ class Tmux:
         if shutil.which("tmux") is None:
             pytest.skip("needs tmux")
         self._socket = base / "tmux.sock"
-        self._base = base
-        bin = base / "bin"
-        bin.mkdir(exist_ok=True)
-        (bin / "asyncrt").write_text(f'#!/bin/sh\nexec {sys.executable} -m asyncrt "$@"\n')
-        (bin / "asyncrt").chmod(0o755)
+        self._bin = base / "bin"
+        self._bin.mkdir()
+        program = self._bin / "asyncrt"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m asyncrt "$@"\n')
+        program.chmod(0o755)
         kept = {name: value for name, value in env.items() if name.startswith(("ASYNCRT_", "PYTHON", "TMPDIR"))}
-        self._env = {**kept, "PATH": f"{bin}:{env['PATH']}", "PS1": PROMPT, "TERM": "xterm", "HOME": str(base)}
+        self._env = {**kept, "PATH": f"{self._bin}:{env['PATH']}", "PS1": PROMPT, "TERM": "xterm", "HOME": str(base)}
         self._size = (str(columns), str(rows))
 
     def __enter__(self) -> "Tmux":
@@ -43,6 +43,8 @@ class Tmux:
         pid = self._tmux("display-message", "-p", "#{pid}").strip()
         self._tmux("kill-server")
         until(lambda: not Path(f"/proc/{pid}").exists(), "tmux is gone")
+        shutil.rmtree(self._bin)
+        self._socket.unlink(missing_ok=True)
 
     def _tmux(self, *words: str) -> str:
         done = subprocess.run(
