@@ -20,6 +20,7 @@ from asyncrt.engine.start import Streams, start
 from asyncrt.errors import AsyncrtError, BadRequest, Conflict, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
+from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
 from asyncrt.model.options import Options
 from asyncrt.supervisor.task import Wish
 from shimd.wire.channel import close_all
@@ -81,8 +82,6 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return None
         case p.Top():
             return await statistics.top(engine, engine.table.find(request.ref, "list processes of"))
-        case p.Pull() | p.Push() | p.Images() | p.Tag() | p.RemoveImage() | p.Load() | p.Save():
-            return await image_handlers.serve(engine, request, fds, item)
         case p.Logs():
             return await logs(engine, request, item)
         case p.Attach():
@@ -109,6 +108,8 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             async for event in engine.bus.follow(engine.writer, request.after, request.follow):
                 await item(event)
             return None
+        case Pull() | Push() | Images() | Tag() | RemoveImage() | Load() | Save():
+            return await image_handlers.serve(engine, request, fds, item)
         case p.Shutdown():
             raise BadRequest("shut down", "supervisor", "the server answers that itself")
 

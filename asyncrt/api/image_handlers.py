@@ -14,12 +14,13 @@ from asyncrt.errors import AsyncrtError, BadRequest, NoSuchObject
 from asyncrt.model import platform as platforms
 from asyncrt.model import protocol as p
 from asyncrt.model.image import BlobProgress
+from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
 
 if TYPE_CHECKING:
     from asyncrt.images.progress import Progress
 
 T = TypeVar("T")
-Requests = p.Pull | p.Push | p.Images | p.Tag | p.RemoveImage | p.Load | p.Save
+Requests = Pull | Push | Images | Tag | RemoveImage | Load | Save
 
 
 class Send(Protocol):
@@ -30,24 +31,24 @@ async def serve(engine: Engine, request: Requests, fds: list[int], item: Send) -
     """The End value; as handlers.serve."""
     images = engine.images
     match request:
-        case p.Pull():
+        case Pull():
             return await _pull(engine, request, item)
-        case p.Push():
+        case Push():
             target = await _telling(item, lambda send: images.push(request.image, send))
             return {"digest": target.digest}
-        case p.Images():
+        case Images():
             return await images.summaries()
-        case p.Tag():
+        case Tag():
             return {"name": await images.tag(request.image, request.name)}
-        case p.RemoveImage():
+        case RemoveImage():
             return await _remove(engine, request, item)
-        case p.Load():
+        case Load():
             return await _load(engine, _one(fds, "load"))
-        case p.Save():
+        case Save():
             return await _save(engine, request, _one(fds, "save"))
 
 
-async def _pull(engine: Engine, request: p.Pull, item: Send) -> dict[str, str]:
+async def _pull(engine: Engine, request: Pull, item: Send) -> dict[str, str]:
     wanted = platforms.parse(request.platform) if request.platform else None
     if request.missing:
         try:
@@ -84,7 +85,7 @@ async def _telling(item: Send, job: Callable[[trio.MemorySendChannel[Progress]],
     return outcome[0]
 
 
-async def _remove(engine: Engine, request: p.RemoveImage, item: Send) -> None:
+async def _remove(engine: Engine, request: RemoveImage, item: Send) -> None:
     for ref in request.refs:
         try:
             gone = await engine.images.remove(ref, used(engine))
@@ -126,7 +127,7 @@ def _checked(chunks: Any) -> Any:
         yield chunk
 
 
-async def _save(engine: Engine, request: p.Save, fd: int) -> None:
+async def _save(engine: Engine, request: Save, fd: int) -> None:
     from asyncrt.images.saving import Saved, save
 
     os.set_blocking(fd, True)

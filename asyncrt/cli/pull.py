@@ -13,7 +13,7 @@ from asyncrt.cli.say import say
 from asyncrt.cli.verb import Verb
 from asyncrt.errors import AsyncrtError
 from asyncrt.model.image import BlobProgress
-from asyncrt.model.protocol import Pull
+from asyncrt.model.image_requests import Pull
 from asyncrt.sdk.answer import each
 
 

@@ -55,14 +55,12 @@ from asyncrt.model.frames import MAX_FDS as MAX_FDS
 from asyncrt.model.frames import MAX_FRAME as MAX_FRAME
 from asyncrt.model.frames import FrameError as FrameError
 from asyncrt.model.frames import FrameReader as FrameReader
+from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
 from asyncrt.model.options import ExecOptions, Options
+from asyncrt.model.request import Request
 
 VERSION = 2
 NOT_THIS, FROM_NOW, OLDEST = -1, -2, -3  # in place of an offset into a stream
-
-
-class Request(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What all requests are; the tag is the class name."""
 
 
 class Version(Request, frozen=True):
@@ -189,45 +187,6 @@ class Top(Request, frozen=True):
     """The processes of a container."""
 
     ref: str
-
-
-class Pull(Request, frozen=True):
-    """`platform` as in linux/arm64, empty for this machine's; `missing`: only if it is not here."""
-
-    image: str
-    platform: str = ""
-    missing: bool = False
-
-
-class Push(Request, frozen=True):
-    image: str
-
-
-class Images(Request, frozen=True):
-    """Every name and what it means."""
-
-
-class Tag(Request, frozen=True):
-    """Give an image one more name."""
-
-    image: str
-    name: str
-
-
-class RemoveImage(Request, frozen=True):
-    """Forget names; blobs and layers that nothing needs any more go."""
-
-    refs: tuple[str, ...]
-
-
-class Load(Request, frozen=True):
-    """Take the images of an archive (docker's or OCI's): the frame brings an fd to read it from, file or pipe."""
-
-
-class Save(Request, frozen=True):
-    """Write images as one archive, which docker and OCI tools read: the frame brings an fd to write to."""
-
-    refs: tuple[str, ...]
 
 
 class CloseStdin(Request, frozen=True):

@@ -22,6 +22,7 @@ from asyncrt.errors import Unavailable
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.events import Event
 from asyncrt.model.image import BlobProgress, ImageSummary
+from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.protocol import (
     AnyRequest,
@@ -29,27 +30,20 @@ from asyncrt.model.protocol import (
     Create,
     Events,
     Exec,
-    Images,
     Info,
     Inspect,
     Kill,
     List,
-    Load,
     Logs,
     Outcome,
     Pause,
     Progress,
-    Pull,
-    Push,
     Remove,
-    RemoveImage,
     Run,
-    Save,
     Shutdown,
     Start,
     StatsOf,
     Stop,
-    Tag,
     Top,
     Unpause,
     Update,

@@ -27,6 +27,7 @@ from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, StartFailed
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Exit
 from asyncrt.model.events import Event
+from asyncrt.model.image_requests import Pull
 from asyncrt.model.options import Options
 from asyncrt.sdk.answer import close_all
 from tests.asyncrt.fake_container import FakeContainer
@@ -157,6 +158,9 @@ class FakeSupervisor:
             self.containers[made[-1].id] = made[-1]
             reply(p.Progress("created", made[-1].id, name, index))
         return made
+
+    def _do_pull(self, request: Pull, fds: list[int], reply: Reply) -> Any:
+        return {"name": request.image, "digest": "", "id": ""}
 
     def _do_create(self, request: p.Create, fds: list[int], reply: Reply) -> Any:
         return [container.id for container in self._made(request.options, request.count, reply)]

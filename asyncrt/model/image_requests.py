@@ -1,0 +1,44 @@
+"""The requests of the native API that are about images; what they answer says protocol.py."""
+
+from __future__ import annotations
+
+from asyncrt.model.request import Request
+
+
+class Pull(Request, frozen=True):
+    """`platform` as in linux/arm64, empty for this machine's; `missing`: only if it is not here."""
+
+    image: str
+    platform: str = ""
+    missing: bool = False
+
+
+class Push(Request, frozen=True):
+    image: str
+
+
+class Images(Request, frozen=True):
+    """Every name and what it means."""
+
+
+class Tag(Request, frozen=True):
+    """Give an image one more name."""
+
+    image: str
+    name: str
+
+
+class RemoveImage(Request, frozen=True):
+    """Forget names; blobs and layers that nothing needs any more go."""
+
+    refs: tuple[str, ...]
+
+
+class Load(Request, frozen=True):
+    """Take the images of an archive (docker's or OCI's): the frame brings an fd to read it from, file or pipe."""
+
+
+class Save(Request, frozen=True):
+    """Write images as one archive, which docker and OCI tools read: the frame brings an fd to write to."""
+
+    refs: tuple[str, ...]
