@@ -67,6 +67,16 @@ suite-crun *args: setup
 fuzz-tar seconds="600" *args: setup
     @{{ python }} -m tests.asyncrt.layers.test_fuzz "$@"
 
+# runtime-tools' validation over asyncrt-oci or RUNTIME=runc, from TOOLS_TREE (see the head of tests/foreign/tools.sh)
+[group('judge')]
+suite-tools *args: setup
+    @sh tests/foreign/tools.sh "$@"
+
+# 100,000 runs while the supervisor is killed over and over, hours; less by --runs, --pause (see tests/soak)
+[group('judge')]
+soak *args: setup
+    @{{ python }} -m tests.soak "$@"
+
 # what CI runs
 [group('judge')]
 ci:
@@ -86,3 +96,13 @@ demo count="300":
 [group('run')]
 bench *args: setup
     @{{ python }} bench/start.py "$@"
+
+# 1 GiB of stdout through run and attach, in ratio to a bare pipe, beside podman and docker
+[group('run')]
+bench-streams *args: setup
+    @{{ python }} bench/streams.py "$@"
+
+# exec of `true`, and a byte to and fro through hundreds of sessions, beside crun, podman and docker
+[group('run')]
+bench-exec *args: setup
+    @{{ python }} bench/exec.py "$@"

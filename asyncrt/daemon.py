@@ -25,6 +25,7 @@ import trio
 from asyncrt.api.server import listen, serve_connections
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.events import Bus
+from asyncrt.engine.images import Images
 from asyncrt.engine.recovery import recover
 from asyncrt.engine.sweeping import Directories
 from asyncrt.errors import AsyncrtError, StorageFailed, Unavailable
@@ -152,8 +153,11 @@ async def supervise(root: Path, state: Path, socket: str, process: ZygoteProcess
         async with open_writer(root / "metadata.db", bus.announce) as writer:
             cgroups.open()
             async with trio.open_nursery() as jobs:
-                directories = Directories(root, Overlay(root))
-                engine = Engine(root, state, writer, bus, zygote, cgroups, directories, jobs)
+                snapshots = Overlay(root)
+                images = Images(root, snapshots, writer)
+                directories = Directories(root, snapshots)
+                engine = Engine(root, state, writer, bus, zygote, cgroups, directories, images, jobs)
+                jobs.start_soon(images.run)
                 jobs.start_soon(zygote.run)
                 jobs.start_soon(engine.sweeper.run)
                 jobs.start_soon(engine.monitor.run)

@@ -22,7 +22,7 @@ NAME = "bench.invalid/busybox:1"
 SLEEP = ["sleep", "600"]
 TRUE = ["true"]
 
-_APPLETS = ("sh", "sleep", "true", "cat", "echo", "ls")
+_APPLETS = ("sh", "sleep", "true", "cat", "dd", "echo", "ls")
 _FOLDERS = ("bin", "dev", "etc", "proc", "root", "run", "sys", "tmp", "var")
 _CAPABILITIES = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]
 _NO_PROGRAMS = ["nosuid", "noexec"]

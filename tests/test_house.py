@@ -18,6 +18,7 @@ LONGEST = 400
 LONG_FILES: dict[str, str] = {}
 # What an import must not bring along: `asyncrt --help` takes 60 ms at most, a shim has all the zygote has.
 HEAVY = {"anyio", "asyncio", "httpcore2", "msgpack", "msgspec", "pyroute2", "sqlite3", "ssl", "structlog", "trio"}
+HEAVY |= {"isal", "zstandard"}
 
 
 def sources(*folders: str) -> list[Path]:

@@ -66,7 +66,7 @@ class Tmux:
         return self._tmux("capture-pane", "-p", "-J").rstrip()
 
     def shows(self, text: str, seconds: float = 20.0) -> str:
-        """The screen once it shows this."""
+        """The screen once it shows this; lines have no blanks at their ends."""
         last = ""
 
         def there() -> bool:
@@ -80,18 +80,25 @@ class Tmux:
             raise AssertionError(f"{error}; it shows:\n{last}") from None
         return last
 
+    def prompt(self) -> None:
+        """The shell waits for the next command."""
+        until(lambda: self.screen().endswith(PROMPT), "a prompt")
+
     def resize(self, columns: int, rows: int) -> None:
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
     def clear(self) -> None:
         """An empty screen with a prompt."""
-        self.type("clear\n")
-        until(lambda: self.screen() == PROMPT, "a clear screen")
+        self._tmux("send-keys", "-R")
+        self.type("\n")
+        self.prompt()
 
     def modes(self) -> str:
-        """stty -a, but for the size."""
-        file = self._base / "modes"
-        file.unlink(missing_ok=True)
-        self.type(f"stty -a > {file}.new; mv {file}.new {file}\n")
-        until(file.exists, "stty has run")
-        return file.read_text().partition("\n")[2]
+        """stty -a, but for the size; asked from outside, as a shell sets its own before each prompt."""
+        tty = self._tmux("display-message", "-p", "#{pane_tty}").strip()
+        shown = subprocess.run(["stty", "-F", tty, "-a"], capture_output=True, text=True, timeout=10, check=True)
+        return shown.stdout.partition("\n")[2]
+
+    def is_sane(self, before: str) -> None:
+        """The modes are what they were, or will be at once: whoever mends them runs beside the shell."""
+        until(lambda: self.modes() == before, "the terminal is as it was", 5)

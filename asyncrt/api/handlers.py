@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from asyncrt import __version__
+from asyncrt.api import image_handlers
 from asyncrt.engine import attach, ending, execute, pause, remove, statistics, stop, update
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
@@ -80,6 +81,8 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return None
         case p.Top():
             return await statistics.top(engine, engine.table.find(request.ref, "list processes of"))
+        case p.Pull() | p.Push() | p.Images() | p.Tag() | p.RemoveImage() | p.Load() | p.Save():
+            return await image_handlers.serve(engine, request, fds, item)
         case p.Logs():
             return await logs(engine, request, item)
         case p.Attach():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from asyncrt.cli.connect import connect
+from asyncrt.cli.fetching import fetch_missing
 from asyncrt.cli.flags import Words
 from asyncrt.cli.options import FLAGS, count, options
 from asyncrt.cli.places import Places
@@ -15,6 +16,7 @@ from asyncrt.errors import from_dict
 
 def _create(words: Words, places: Places) -> int:
     wish, number = options(words), count(words)
+    fetch_missing(places, wish.image, words.on("quiet"))
     code = 0
     with contextlib.closing(connect(places)) as client:
         for progress in client.create(wish, number):

@@ -38,7 +38,7 @@ def listed(container: Container, now_ns: int) -> dict[str, Any]:
     return {
         "id": container.id,
         "name": container.name,
-        "image": container.options.image,
+        "image": container.image or container.options.image,
         "args": [*container.options.entrypoint, *container.options.args],
         "state": container.state,
         "status": status(container, now_ns),
@@ -60,7 +60,7 @@ def inspected(container: Container) -> dict[str, Any]:
     return {
         "id": container.id,
         "name": container.name,
-        "image": container.options.image,
+        "image": container.image or container.options.image,
         "args": [*container.options.entrypoint, *container.options.args],
         "index": container.index,
         "state": container.state,

@@ -14,6 +14,7 @@ from asyncrt.model.options import Options, Volume
 
 FLAGS = (
     Flag("name", "", "NAME", "its name; with --count, -1 to -N are put behind"),
+    Flag("quiet", "q", "", "show nothing of an image that is fetched"),
     Flag("rm", "", "", "remove it once it has ended"),
     Flag("interactive", "i", "", "keep its stdin open, and feed it ours"),
     Flag("tty", "t", "", "give it a terminal; with -i, ours is behind it"),

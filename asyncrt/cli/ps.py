@@ -41,7 +41,7 @@ def _row(container: Container, now: int, full: bool) -> list[str]:
     return [
         container.id if full else container.id[:_SHORT],
         container.name,
-        options.image,
+        container.image or options.image,
         f'"{command if full else cut(command, _COMMAND)}"',
         f"{span((now - container.created_ns) / 1e9)} ago",
         status(container, now),

@@ -8,6 +8,7 @@ import time
 
 from asyncrt.cli import keys
 from asyncrt.cli.connect import connect
+from asyncrt.cli.fetching import fetch_missing
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.cli.live import Live
 from asyncrt.cli.options import FLAGS, count, options
@@ -23,6 +24,7 @@ from asyncrt.sdk.blocking import Client
 
 def _run(words: Words, places: Places) -> int:
     wish, number = options(words), count(words)
+    fetch_missing(places, wish.image, words.on("quiet"))
     if words.on("detach"):
         return _detached(places, wish, number)
     if number > 1:

@@ -64,6 +64,18 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
         },
     ),
     (
+        "Images",
+        {
+            "pull": "Fetch images from registries",
+            "push": "Send images to registries",
+            "images": "List images",
+            "tag": "Give an image one more name",
+            "rmi": "Forget names of images, and what nothing needs any more",
+            "load": "Take images from an archive",
+            "save": "Write images into an archive",
+        },
+    ),
+    (
         "Engine",
         {
             "info": "Show the supervisor, its places and counts",

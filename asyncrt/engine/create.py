@@ -29,9 +29,12 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 class Recipe(NamedTuple):
     """What all containers of one request share.
 
-    `foreign` are (path, with what is mounted below) of the mount sources that the zygote's namespace does not have.
+    `options` have what the image says in them, `image` is its name. `foreign` are (path, with what is mounted below) of
+    the mount sources that the zygote's namespace does not have.
     """
 
+    options: Options
+    image: str
     source: Source
     config: Config
     packed: PackedConfig
@@ -39,10 +42,14 @@ class Recipe(NamedTuple):
 
 
 async def recipe_for(engine: Engine, options: Options) -> Recipe:
-    """The policy's answer to the options. BadRequest and NoSuchObject name what cannot be granted."""
+    """The policy's answer to the options. BadRequest and NoSuchObject name what cannot be granted.
+
+    An image that is not here is pulled: RegistryFailed, BadImage.
+    """
+    options, image = await engine.images.standing(options)
 
     def read() -> Recipe:
-        source = parse(options.image)
+        source = engine.images.source(options.image) or parse(options.image)
         config = config_for(options, source, engine.root, engine.state)
         log = LogWish(options.log_format, options.log_max_bytes, options.log_files)
         foreign = [
@@ -52,7 +59,7 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
         ]
         if engine.trees.foreign(source.path):
             foreign.append((source.path, False))
-        return Recipe(source, config, pack(config, options.stdin, log), tuple(foreign))
+        return Recipe(options, image, source, config, pack(config, options.stdin, log), tuple(foreign))
 
     return await trio.to_thread.run_sync(read)
 
@@ -78,7 +85,7 @@ async def create(engine: Engine, options: Options, count: int, recipe: Recipe) -
         made = True
         now = time.time_ns()
         containers = [
-            Container(id, name, options, index, "created", now)
+            Container(id, name, recipe.options, index, "created", now, image=recipe.image)
             for index, (id, name) in enumerate(zip(ids, names, strict=True))
         ]
         changes: list[Change] = []

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from asyncrt.engine.events import Bus
+from asyncrt.engine.images import Images
 from asyncrt.engine.sweeping import Directories, Sweeper
 from asyncrt.engine.table import Table
 from asyncrt.metadata.changes import AppendEvent, PutContainer
@@ -42,6 +43,7 @@ class Engine:
         zygote: Zygote,
         cgroups: Cgroups,
         directories: Directories,
+        images: Images,
         nursery: trio.Nursery,
     ) -> None:
         self.root = root
@@ -51,6 +53,7 @@ class Engine:
         self.zygote = zygote
         self.cgroups = cgroups
         self.directories = directories
+        self.images = images
         self.sweeper = Sweeper(directories)
         self.trees = Trees([Path("/"), root, state])
         self.nursery = nursery

@@ -33,11 +33,11 @@ def thawed(engine: Engine, container: Container) -> None:
 
 
 async def stop(engine: Engine, container: Container, timeout: float) -> None:
-    """SIGTERM, and SIGKILL after `timeout` seconds; done when it ended. One that does not run is stopped already."""
+    """The stop signal, SIGKILL after `timeout` seconds; done when it ended. What does not run is stopped already."""
     if container.id not in engine.tasks:
         return
     task = task_of(engine, container, "stop")
-    await kill(engine, container, SIGTERM)
+    await kill(engine, container, container.options.stop_signal or SIGTERM)
     thawed(engine, container)
     with trio.move_on_after(timeout) as patience:
         await task.over.wait()

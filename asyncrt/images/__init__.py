@@ -14,8 +14,9 @@ and an *archive* (docker) are images as files.
     fetching     one fetch a digest, however many wait for it
     image, pull, push   a whole image between a registry and the store
     unpacking           a whole image from the store to layers that containers stand on
-    layout, archive     a whole image between files and the store
+    loading, saving     archives: docker's and OCI's in one
+    layout              OCI's layout as a directory
+    tarball, together   how a tar is written; several jobs, one failure
 
-Who enters: the engine. Deliberately absent: labels and annotations decide
-nothing.
+Who enters: the engine. Deliberately absent: labels and annotations decide nothing.
 """

@@ -34,6 +34,7 @@ class _Job:
         self.posts: list[Post] = []
         self.last: tuple[State, int, str] = (State.WAITING, 0, "")
         self.error: Exception | None = None
+        self.complete = False
 
     def post(self, state: State, done: int, note: str = "") -> None:
         self.last = (state, done, note)
@@ -56,7 +57,8 @@ class Fetches:
         async with self._documents:
             if await self._blobs.has(descriptor):
                 return
-            ingest = await self._blobs.ingest(descriptor.digest, descriptor)
+            # A name of its own: a hostile image may call somebody's manifest its layer.
+            ingest = await self._blobs.ingest(f"document {descriptor.digest}", descriptor)
             try:
                 await _write_all(ingest, data)
             finally:
@@ -74,7 +76,7 @@ class Fetches:
             if job is None:
                 job = self._begin(repository, descriptor)
             await self._wait(job, post)
-            if job.error is None and not job.scope.cancelled_caught:
+            if job.complete:
                 return
             if self._nursery.cancel_scope.cancel_called:
                 raise Unavailable("pull blob", descriptor.digest, "the engine is being stopped")
@@ -104,6 +106,7 @@ class Fetches:
                     await self._fill(job, ingest)
                 finally:
                     await ingest.close()
+                job.complete = True
                 job.post(State.DONE, job.descriptor.size)
         except Exception as error:  # noqa: BLE001 - every waiter raises it; here it would end everybody's fetches
             job.error = error

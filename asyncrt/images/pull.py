@@ -8,6 +8,7 @@ and saved as it came, to the byte.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -25,6 +26,8 @@ from asyncrt.model.descriptor import Descriptor, Platform
 from asyncrt.model.reference import Reference
 from asyncrt.registry.client import Client, Found, Repository
 
+Hold = Callable[[Sequence[Descriptor]], object]
+
 
 async def pull(
     client: Client,
@@ -34,8 +37,12 @@ async def pull(
     wanted: Platform,
     progress: trio.MemorySendChannel[Progress] | None = None,
     timeout: float = float("inf"),
+    hold: Hold = lambda descriptors: None,
 ) -> Image:
     """The image of that name for that platform, with all its blobs in the store.
+
+    `hold` is told of blobs before they are looked for: who collects what nobody refers to keeps these until the
+    caller has written down who does.
 
     NoSuchObject, BadImage, RegistryFailed or StorageFailed; what has arrived by then stays, and the next pull goes
     on there.
@@ -44,23 +51,31 @@ async def pull(
     try:
         with trio.fail_after(timeout):
             async with posting(progress) as board:
-                return await _pull(repository, fetches, blobs, reference, wanted, board)
+                return await _pull(repository, fetches, blobs, reference, wanted, board, hold)
     except trio.TooSlowError:
         cause = f"not done in {timeout:g} s"
         raise RegistryFailed("pull", str(reference), cause, "what has arrived is kept: pull again") from None
 
 
 async def _pull(
-    repository: Repository, fetches: Fetches, blobs: Blobs, reference: Reference, wanted: Platform, board: Board
+    repository: Repository,
+    fetches: Fetches,
+    blobs: Blobs,
+    reference: Reference,
+    wanted: Platform,
+    board: Board,
+    hold: Hold,
 ) -> Image:
     subject = str(reference)
-    source = _Remote(repository, fetches, blobs, subject)
+    source = _Remote(repository, fetches, blobs, subject, hold)
     found = await repository.manifest(reference.target)
+    hold([found.descriptor])
     await fetches.keep(found.descriptor, found.data)
     descriptor, manifest = await image.choose(source, found.descriptor, found.data, wanted, subject)
     configs.runnable(manifest, subject)
     store.check_size(manifest.config, subject)
     parts = {part.digest: part for part in (manifest.config, *documents.layers(manifest, subject))}
+    hold(list(parts.values()))
     await together(partial(fetches.fetch, repository, part, board.line(part)) for part in parts.values())
     data = await store.document(blobs, manifest.config, subject)
     return image.checked(found.descriptor, descriptor, manifest, data, wanted, subject)
@@ -69,13 +84,15 @@ async def _pull(
 class _Remote(Documents):
     """Documents by digest: from the store, if they are there, else from the registry into it."""
 
-    def __init__(self, repository: Repository, fetches: Fetches, blobs: Blobs, subject: str) -> None:
+    def __init__(self, repository: Repository, fetches: Fetches, blobs: Blobs, subject: str, hold: Hold) -> None:
+        self._hold = hold
         self._fetches = fetches
         self._repository = repository
         self._blobs = blobs
         self._subject = subject
 
     async def get(self, descriptor: Descriptor) -> bytes:
+        self._hold([descriptor])
         if await self._blobs.has(descriptor):
             return await store.document(self._blobs, descriptor, self._subject)
         found: Found = await self._repository.manifest(descriptor.digest)

@@ -142,6 +142,7 @@ class Extractor:
             elif entry.stored > SMALL:
                 for view in self._reader.content():
                     _write(file, view)
+                    self._check()
             elif entry.stored:
                 _write(file, self._reader.small())
             self._written += entry.stored
@@ -166,6 +167,7 @@ class Extractor:
             os.lseek(file, offset, os.SEEK_SET)
             for view in self._reader.part(length):
                 _write(file, view)
+                self._check()
 
     def _directory(self, entry: Entry, directory: int, base: bytes) -> None:
         try:

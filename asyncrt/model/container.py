@@ -49,7 +49,8 @@ class Container(msgspec.Struct, frozen=True):
     """A container's record. `timeline` is (phase, ns of CLOCK_MONOTONIC at its end), first entry the request.
 
     `index` counts from 0 within the request that made it (`run --count`). `error` is the line of a start that failed.
-    `oom_kills` of this run were told as events so far.
+    `oom_kills` of this run were told as events so far. `image` is the name of what it was made of, for people;
+    options.image names the layers.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Container(msgspec.Struct, frozen=True):
     exit: Exit | None = None
     error: str = ""
     oom_kills: int = 0
+    image: str = ""
 
 
 def durations(timeline: tuple[tuple[str, int], ...]) -> dict[str, int]:

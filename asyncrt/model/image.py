@@ -33,3 +33,25 @@ class Edges(msgspec.Struct, frozen=True, omit_defaults=True):
 
     digest: str
     children: tuple[str, ...] = ()
+
+
+class ImageSummary(msgspec.Struct, frozen=True):
+    """A name and what it means here. `id` is its config's digest; `size` its layers' bytes as stored, -1 unknown."""
+
+    name: str
+    digest: str
+    id: str
+    size: int
+    platform: str
+    updated_ns: int
+
+
+class BlobProgress(msgspec.Struct, frozen=True):
+    """How far one blob is, in bytes; `state` is one of waiting running retrying checking there mounted done failed."""
+
+    digest: str
+    media_type: str
+    state: str
+    done: int
+    total: int
+    note: str = ""

@@ -23,10 +23,10 @@ class Volume(msgspec.Struct, frozen=True):
 class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The wish. memory in bytes, cpus in cores, 0 or -1 meaning no limit; `entrypoint` replaces the image's.
 
-    `image` is `host:` or `rootfs:/absolute/path`. `env` holds NAME=VALUE. `user` is UID, NAME, UID:GID or
-    NAME:GROUP, resolved in the image's files. `seccomp` is a profile's JSON text, or `unconfined`; empty
-    is the engine's own. `stdin` keeps a pipe to the container's stdin. `auto_remove` removes
-    the container once it ended.
+    `image` is `host:`, `rootfs:/absolute/path`, or a name as docker reads it (`busybox`, `HOST/PATH:TAG@DIGEST`).
+    `env` holds NAME=VALUE. `user` is UID, NAME, UID:GID or NAME:GROUP, resolved in the image's files. `seccomp` is a
+    profile's JSON text, or `unconfined`; empty is the engine's own. `stdin` keeps a pipe to the container's stdin.
+    `auto_remove` removes the container once it ended. `stop_signal` is what `stop` sends (0: SIGTERM).
 
     `tty` gives it a terminal of `rows` and `columns` characters (0: as the kernel has it); stdout is its one stream.
     `log_max_bytes` bounds a file of the log (0: no bound; else LEAST_LOG or more) and `log_files` how many there are:
@@ -59,6 +59,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     log_format: LogFormat = "native"
     log_max_bytes: int = 0
     log_files: int = 1
+    stop_signal: int = 0
 
 
 class ExecOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -18,9 +18,23 @@ What each request answers:
     Inspect             End: a list of Container
     Wait                Item: Progress (ended) as they end; End: list of Progress in the order asked
     Kill, Stop, Remove  Item: Outcome per container; End
+    Pause, Unpause      Item: Outcome per container; End
+    Update              Item: Outcome per container; End
+    StatsOf             Item: a list of Stats; End without `stream`, or once nothing runs
+    Top                 End: a list of Process
     Logs                Item with fds stdout, stderr, index, marks (those that exist; `value` is the list of their
                         names); model/log.py reads them
     Attach              fds: [stdin] [stdout] [stderr]; End once subscribed: Attached
+    Pause, Unpause,     Item: Outcome per container; End
+    Update
+    StatsOf             Item: a list of Stats per sample; End
+    Top                 End: a list of Process
+    Pull, Push          Item: BlobProgress; End: a dict with the digest
+    Images              End: a list of ImageSummary
+    Tag                 End: {"name": in full}
+    RemoveImage         Item: Outcome per name (`id` is how many blobs went); End
+    Load                fd: the archive; End: the names
+    Save                fd: where to; End
     CloseStdin          End
     Resize              End
     Exec                fds: stdin, stdout, stderr, or none with a terminal; Item: {"exec": id, "pid": n}, and with a
@@ -184,6 +198,45 @@ class Top(Request, frozen=True):
     ref: str
 
 
+class Pull(Request, frozen=True):
+    """`platform` as in linux/arm64, empty for this machine's; `missing`: only if it is not here."""
+
+    image: str
+    platform: str = ""
+    missing: bool = False
+
+
+class Push(Request, frozen=True):
+    image: str
+
+
+class Images(Request, frozen=True):
+    """Every name and what it means."""
+
+
+class Tag(Request, frozen=True):
+    """Give an image one more name."""
+
+    image: str
+    name: str
+
+
+class RemoveImage(Request, frozen=True):
+    """Forget names; blobs and layers that nothing needs any more go."""
+
+    refs: tuple[str, ...]
+
+
+class Load(Request, frozen=True):
+    """Take the images of an archive (docker's or OCI's): the frame brings an fd to read it from, file or pipe."""
+
+
+class Save(Request, frozen=True):
+    """Write images as one archive, which docker and OCI tools read: the frame brings an fd to write to."""
+
+    refs: tuple[str, ...]
+
+
 class CloseStdin(Request, frozen=True):
     """Half-close: once what is in the attached pipe has been taken, the container reads EOF.
 
@@ -267,6 +320,13 @@ AnyRequest = (
     | Update
     | StatsOf
     | Top
+    | Pull
+    | Push
+    | Images
+    | Tag
+    | RemoveImage
+    | Load
+    | Save
     | CloseStdin
     | Resize
     | Exec

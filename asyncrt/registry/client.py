@@ -298,7 +298,7 @@ class Repository:
             url = f"{endpoint.url}/v2/{middle}" + (
                 f"{mark}ns={quote(endpoint.namespace)}" if endpoint.namespace else ""
             )
-        return Request(method, url, endpoint.trust, deed, subject, endpoint.host, endpoint.insecure, headers, body)
+        return Request(method, url, deed, subject, endpoint.host, endpoint.insecure, headers, body)
 
     def _scopes(self, scopes: Scopes | None) -> Scopes:
         return self.scopes() if scopes is None else scopes

@@ -26,6 +26,7 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 _KEPT_SECONDS = 60.0
 _RESOLVE_SECONDS = 10.0
 _MOST_KEPT = 1000
+_READ_BYTES = 256 << 10
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -46,7 +47,8 @@ class Stream(httpcore2.AsyncNetworkStream):
         self._inner = inner
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._inner.read(max_bytes, timeout)
+        # The caller takes what it gets, and a read of 256 KiB passes through as many layers as one of its 64.
+        return await self._inner.read(max(max_bytes, _READ_BYTES), timeout)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         await self._inner.write(buffer, timeout)

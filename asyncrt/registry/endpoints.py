@@ -52,7 +52,6 @@ class Endpoint(NamedTuple):
 
     url: str
     host: str
-    trust: Trust
     insecure: bool = False
     namespace: str = ""
 
@@ -69,17 +68,16 @@ def endpoints(host: str, settings: Settings, writing: bool = False) -> list[Endp
 
 def _of_host(host: str, path: str, settings: Settings, plain: bool, namespace: str) -> list[Endpoint]:
     where = _ANSWERS_AT.get(host, host) + path
-    trust = _trust(host, settings)
     insecure = settings.hosts.get(host, HostSettings()).insecure
     if plain and not insecure:
-        raise BadRequest("use mirror", f"http://{where}", "it is plain http", f"allow it: --insecure-registry {host}")
+        raise BadRequest(
+            "use mirror", f"http://{where}", "it is plain http", f"allow it: ASYNCRT_INSECURE_REGISTRIES={host}"
+        )
     if plain:
-        return [Endpoint(f"http://{where}", host, trust, True, namespace)]
+        return [Endpoint(f"http://{where}", host, True, namespace)]
     if insecure:
-        loose = trust._replace(verify=False)
-        schemes = ("https", "http")
-        return [Endpoint(f"{scheme}://{where}", host, loose, True, namespace) for scheme in schemes]
-    return [Endpoint(f"https://{where}", host, trust, False, namespace)]
+        return [Endpoint(f"{scheme}://{where}", host, True, namespace) for scheme in ("https", "http")]
+    return [Endpoint(f"https://{where}", host, False, namespace)]
 
 
 def _mirror(url: str) -> tuple[str, str, str]:
@@ -98,12 +96,14 @@ def _no_mirror(url: str) -> BadRequest:
     return BadRequest("use mirror", url, "it is no URL of a registry", "write https://HOST[:PORT][/PATH]")
 
 
-def _trust(host: str, settings: Settings) -> Trust:
+def trust_of(netloc: str, settings: Settings) -> Trust:
+    """How the TLS peer at a URL's host is believed: what the user said of that host, not of who sent us there."""
+    host = next((name for name, answers in _ANSWERS_AT.items() if answers == netloc), netloc)
     place = Path(settings.certificates, host)
     ca, certificate, key = (
         str(path) if (path := place / name).is_file() else "" for name in ("ca.crt", "client.cert", "client.key")
     )
-    return Trust(ca, certificate, key)
+    return Trust(ca, certificate, key, not settings.hosts.get(host, HostSettings()).insecure)
 
 
 def tls_context(trust: Trust) -> ssl.SSLContext:

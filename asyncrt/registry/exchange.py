@@ -65,7 +65,6 @@ class Request(NamedTuple):
 
     method: str
     url: str
-    trust: Trust
     deed: str
     subject: str
     host: str
@@ -179,6 +178,7 @@ class Exchanges:
         self._limits = limits
         self._dialer = Dialer(resolver)
         self._pools: dict[Trust, httpcore2.AsyncConnectionPool] = {}
+        self._trusts: dict[str, Trust] = {}
         self._altogether = trio.Semaphore(limits.altogether)
         self._hosts: dict[str, trio.Semaphore] = {}
 
@@ -238,12 +238,14 @@ class Exchanges:
     @contextlib.asynccontextmanager
     async def _once(self, request: Request, url: str, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
         parts = urlsplit(url)
+        if not same_origin(url, request.url):
+            request = request._replace(host=parts.netloc)  # whom an error is about
         sent = {"Host": parts.netloc, "User-Agent": _AGENT, "Accept-Encoding": "identity", **headers}
         seconds = {"connect": self._limits.connect, "read": self._limits.silence, "write": self._limits.silence}
-        async with self._altogether, self._host(parts.netloc), contextlib.AsyncExitStack() as stack:
+        async with self._host(parts.netloc), self._altogether, contextlib.AsyncExitStack() as stack:
             # A head that trickles has no other bound; a body that is on its way out moves the deadline.
             with trio.move_on_after(self._limits.document) as clock:
-                stream = self._pool(request.trust).stream(
+                stream = self._pool(parts.netloc).stream(
                     request.method,
                     url,
                     headers=list(sent.items()),
@@ -276,10 +278,15 @@ class Exchanges:
         if netloc not in self._hosts:
             if len(self._hosts) > 1000:
                 self._hosts.clear()
+                self._trusts.clear()
             self._hosts[netloc] = trio.Semaphore(self._limits.per_host)
         return self._hosts[netloc]
 
-    def _pool(self, trust: Trust) -> httpcore2.AsyncConnectionPool:
+    def _pool(self, netloc: str) -> httpcore2.AsyncConnectionPool:
+        """The pool of those that are trusted as this host is: a client's certificate is for its own host's eyes."""
+        if netloc not in self._trusts:
+            self._trusts[netloc] = endpoints.trust_of(netloc, self._settings)
+        trust = self._trusts[netloc]
         if trust not in self._pools:
             self._pools[trust] = httpcore2.AsyncConnectionPool(
                 ssl_context=endpoints.tls_context(trust),

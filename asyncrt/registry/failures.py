@@ -5,6 +5,7 @@ Passing    may go by itself: a cut, a busy server. `attempts` tries again; who g
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -95,13 +96,22 @@ def of_exchange(deed: str, subject: str, host: str, certificates: str, error: Ex
         hint = f"put the certificate of its CA into {certificates}/{host}/ca.crt"
         return RegistryFailed(deed, subject, f"the certificate of {host} is not trusted: {why}", hint)
     if tls is not None and any(word in str(tls) for word in _NOT_TLS):
-        hint = f"if that is meant: --insecure-registry {host}"
+        hint = f"if that is meant: ASYNCRT_INSECURE_REGISTRIES={host} in the supervisor's environment"
         return RegistryFailed(deed, subject, f"{host} answers in plain http, not https", hint)
+    if tls is not None and "UNEXPECTED_EOF" in str(tls):
+        hint = f"if it speaks plain http: --insecure-registry {host}"
+        return Passing(deed, subject, f"{host} broke off the TLS handshake", hint)
     if tls is not None:
         return RegistryFailed(deed, subject, f"{host} and we agree on no TLS: {shown(str(tls)).lower()}")
     cause = next((words for kind, words in _CONNECTING.items() if isinstance(error, kind)), "the exchange failed")
     kernel = _os_error(error)
-    return Passing(deed, subject, f"{cause}: {host}" + (f": {str(kernel.strerror).lower()}" if kernel else ""))
+    return Passing(deed, subject, f"{cause}: {host}" + (f": {_words(kernel)}" if kernel else ""))
+
+
+def _words(error: OSError) -> str:
+    """The kernel's words for it, or (with a number below 0) the resolver's."""
+    known = error.errno is not None and error.errno > 0
+    return (os.strerror(error.errno or 0) if known else str(error.strerror)).lower()
 
 
 def unreadable(deed: str, subject: str, what: str) -> RegistryFailed:

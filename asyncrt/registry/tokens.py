@@ -118,9 +118,7 @@ class Tokens:
     async def _fetch(
         self, endpoint: Endpoint, answer: Answer, realm: str, service: str, wanted: list[str], credential: Credential
     ) -> _Token:
-        request = Request(
-            "GET", realm, endpoint.trust, "authenticate at", endpoint.host, endpoint.host, endpoint.insecure
-        )
+        request = Request("GET", realm, "authenticate at", endpoint.host, endpoint.host, endpoint.insecure)
         if credential.identity_token:
             form = {
                 "grant_type": "refresh_token",

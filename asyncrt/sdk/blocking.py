@@ -21,6 +21,7 @@ from typing import Any
 from asyncrt.errors import Unavailable
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.events import Event
+from asyncrt.model.image import BlobProgress, ImageSummary
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.protocol import (
     AnyRequest,
@@ -28,20 +29,27 @@ from asyncrt.model.protocol import (
     Create,
     Events,
     Exec,
+    Images,
     Info,
     Inspect,
     Kill,
     List,
+    Load,
     Logs,
     Outcome,
     Pause,
     Progress,
+    Pull,
+    Push,
     Remove,
+    RemoveImage,
     Run,
+    Save,
     Shutdown,
     Start,
     StatsOf,
     Stop,
+    Tag,
     Top,
     Unpause,
     Update,
@@ -181,6 +189,30 @@ class Client:
 
     def top(self, ref: str) -> list[Process]:
         return typed(self.call(Top(ref)).result(), list[Process])
+
+    def pull(self, image: str, platform: str = "", missing: bool = False) -> Iterator[BlobProgress]:
+        """Fetch and unpack; with `missing` only what is not here."""
+        return each(self.call(Pull(image, platform, missing)), BlobProgress)
+
+    def push(self, image: str) -> Iterator[BlobProgress]:
+        return each(self.call(Push(image)), BlobProgress)
+
+    def images(self) -> list[ImageSummary]:
+        return typed(self.call(Images()).result(), list[ImageSummary])
+
+    def tag(self, image: str, name: str) -> None:
+        self.call(Tag(image, name)).result()
+
+    def remove_images(self, refs: Iterable[str]) -> Iterator[Outcome]:
+        return each(self.call(RemoveImage(tuple(refs))), Outcome)
+
+    def load(self, fd: int) -> list[str]:
+        """The names of the images in the archive that `fd` gives (a file or a pipe)."""
+        return typed(self.call(Load(), (fd,)).result(), list[str])
+
+    def save(self, refs: Iterable[str], fd: int) -> None:
+        """One archive of these images into `fd`."""
+        self.call(Save(tuple(refs)), (fd,)).result()
 
     def logs(self, ref: str) -> dict[str, int]:
         """Open fds by name: stdout, stderr, index, those that exist. The caller closes them."""

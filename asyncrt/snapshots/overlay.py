@@ -11,6 +11,7 @@ left unsaid about directories it takes over from below when it is committed (inh
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import subprocess
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from asyncrt.errors import StorageFailed
+from asyncrt.errors import BadImage, StorageFailed
 from asyncrt.model.digest import Digest
 from asyncrt.snapshots.active import Active, Lower, Usage
 from asyncrt.snapshots.inherit import inherit
@@ -71,7 +72,13 @@ class Overlay(Active):
         """Show the layer. `implicit` are its directories that no entry described. Conflict: its parent is not there."""
         below = self.layers.trees(begun.parent) if begun.parent is not None else []
         if implicit and below:
-            inherit(begun.tree, implicit, below)
+            try:
+                inherit(begun.tree, implicit, below)
+            except OSError as error:
+                cause = (error.strerror or str(error)).lower()
+                if error.errno == errno.ELOOP:
+                    raise BadImage("commit layer", str(begun.chain), f"{cause}, in the layers below it") from error
+                raise StorageFailed("commit layer", str(begun.chain), cause) from error
         self.layers.commit(begun)
 
     def source(self, chain: Digest) -> Source:

@@ -93,6 +93,20 @@ class Asyncrt(Peer):
         finally:
             daemon.stop(timeout=10)
 
+    def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
+        return self._argv("run", "--rm", *flags, self._source, *args), dict(self.site.env)
+
+    def entering(self, name: str, args: list[str]) -> tuple[list[str], dict[str, str]]:
+        return self._argv("exec", "-i", name, *args), dict(self.site.env)
+
+    def attaching(self, args: list[str]) -> tuple[str, list[str], list[str]]:
+        """A name, the command that starts a container of it with a stdin, and the one that attaches to it."""
+        (name,) = self.names(1)
+        return name, self._argv("run", "-d", "-i", "--name", name, self._source, *args), self._argv("attach", name)
+
+    def removing(self, name: str) -> list[str]:
+        return self._argv("rm", "-f", name)
+
     def shims(self) -> list[int] | None:
         text = capture(self._argv("inspect", "--format", "json", *self.live), env=self.site.env, timeout=60)
         tasks: list[dict[str, Any]] = json.loads(text)

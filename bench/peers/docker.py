@@ -58,6 +58,13 @@ class Docker(Peer):
             self._daemon.stop(timeout=60)
             self._daemon = None
 
+    def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
+        words = ["run", "--rm", "--network", "none", "--pull", "never", *flags, image.NAME, *args]
+        return self._docker(*words), dict(self._env)
+
+    def entering(self, name: str, args: list[str]) -> tuple[list[str], dict[str, str]]:
+        return self._docker("exec", "-i", name, *args), dict(self._env)
+
     def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
         options = ["--network", "none", "--pull", "never", "--name", name]
         argv = self._docker("run", *mode, *options, image.NAME, *args)

@@ -56,6 +56,9 @@ class OciRuntime(Peer):
 
         crowd(self.names(count), one, self.site.parallel)
 
+    def entering(self, name: str, args: list[str]) -> tuple[list[str], dict[str, str]]:
+        return [self.tool(self.name), *self._base, "exec", name, *args], dict(self.site.env)
+
     def _make_bundle(self, name: str, args: list[str]) -> None:
         bundle = self.folder / name
         upper, work, root = (bundle / part for part in ("upper", "work", "rootfs"))

@@ -70,6 +70,14 @@ class Peer(ABC):
             raise BenchError(f"find {name}: not installed")
         return path
 
+    def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
+        """The command line, and its environment, of a container in the foreground that is removed behind it."""
+        raise BenchError(f"run in the foreground by {self.name}: not taught")
+
+    def entering(self, name: str, args: list[str]) -> tuple[list[str], dict[str, str]]:
+        """The same of an exec with its stdin, in a container that runs."""
+        raise BenchError(f"exec by {self.name}: not taught")
+
     def names(self, count: int) -> list[str]:
         """`count` fresh container names."""
         self._turn += 1

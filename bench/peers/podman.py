@@ -77,6 +77,13 @@ class Podman(Peer):
             self.site.parallel,
         )
 
+    def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
+        options = ["--rm", "--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup, *flags]
+        return [self.tool("podman"), "run", *options, image.NAME, *args], dict(self._env)
+
+    def entering(self, name: str, args: list[str]) -> tuple[list[str], dict[str, str]]:
+        return [self.tool("podman"), "exec", "-i", name, *args], dict(self._env)
+
     def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
         options = ["--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup, "--name", name]
         argv = [self.tool("podman"), "run", *mode, *options, image.NAME, *args]

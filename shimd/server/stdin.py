@@ -14,7 +14,10 @@ from shimd.server.streams import Loop
 
 
 class Stdin:
-    """`pipe` is the container's, -1 once closed; `source` the client's, -1 while there is none; `next` comes then."""
+    """The client's pipe stays as it is: O_NONBLOCK would be set for all who share it, the client's shell perhaps.
+
+    `pipe` is the container's, -1 once closed; `source` the client's, -1 while there is none; `next` comes then.
+    """
 
     __slots__ = ("closing", "loop", "next", "next_once", "once", "pipe", "source")
 
@@ -32,10 +35,9 @@ class Stdin:
         """Feed from `source`; or why not, and then it stays the caller's."""
         if self.pipe < 0 or self.closing:
             return "its stdin is closed"
-        os.set_blocking(source, False)
         if self.source < 0:
             self._feed_from(source, once)
-        elif self.next < 0 and _events(self.source) & select.POLLHUP:
+        elif self.next < 0 and events_of(self.source) & select.POLLHUP:
             self.next, self.next_once = source, once  # nobody writes there any more: what it holds comes first
             self.pump()
         else:
@@ -83,7 +85,7 @@ class Stdin:
         self._source_ended()
 
     def _wait(self) -> None:
-        if not _events(self.pipe) & select.POLLOUT:
+        if not events_of(self.pipe) & select.POLLOUT:
             self.loop.unwatch(self.source)
             self.loop.watch(self.pipe, select.POLLOUT, self.reader_event)
         elif self.closing:  # the source is empty: that was all
@@ -127,7 +129,7 @@ class Stdin:
         self.source = self.next = self.pipe = -1
 
 
-def _events(fd: int) -> int:
+def events_of(fd: int) -> int:
     """What poll(2) says of it now."""
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLOUT)

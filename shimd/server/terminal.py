@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from shimd.container import console
 from shimd.server.log import Log
-from shimd.server.stdin import Stdin
+from shimd.server.stdin import Stdin, events_of
 from shimd.server.streams import Loop, Stream
 
 BLOCK = 64 * 1024  # bytes of a read; the kernel's buffer holds less
@@ -97,6 +97,8 @@ class TerminalStdin(Stdin):
 
     def move(self) -> int:
         if not self.held:
+            if not events_of(self.source) & (select.POLLIN | select.POLLHUP):
+                raise BlockingIOError(errno.EAGAIN, "nothing is typed")
             self.held = os.read(self.source, BLOCK)
         if not self.held:
             return 0

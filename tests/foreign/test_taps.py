@@ -82,15 +82,19 @@ def test_scripts_are_portable_shell(script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "left"),
+    ("runtime", "words", "left"),
     [
-        (["--cgroup-manager", "cgroupfs", "--root", "/r", "run", "--config", "config.json", "id"], "--root /r run id"),
-        (["--cgroup-manager=systemd", "state", "two words"], "state two words"),
-        (["exec", "id", "/init", ""], "exec id /init "),
+        ("runc", ["--cgroup-manager", "cgroupfs", "--root", "/r", "run", "--config", "x", "id"], "--root /r run id"),
+        ("other", ["--cgroup-manager", "cgroupfs", "run", "--config", "x", "id"], "run --config x id"),
+        ("runc", ["--cgroup-manager=systemd", "state", "two words"], "state two words"),
+        ("runc", ["exec", "id", "/init", ""], "exec id /init "),
     ],
 )
-def test_cruns_dialect_is_left_out(words: list[str], left: str) -> None:
-    done = subprocess.run(
-        ["sh", HERE / "as-crun.sh", *words], check=True, capture_output=True, text=True, env={"FOREIGN_RUNTIME": "echo"}
-    )
+def test_cruns_dialect_is_left_out(tmp_path: Path, runtime: str, words: list[str], left: str) -> None:
+    program = tmp_path / runtime
+    program.write_text('#!/bin/sh\nprintf "%s" "$*"\necho\n')
+    program.chmod(0o755)
+    environment = {"FOREIGN_RUNTIME": str(program)}
+    words = ["sh", str(HERE / "as-crun.sh"), *words]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     assert done.stdout == f"{left}\n"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.engine import Engine
 from tests.patience import until
-from tests.tmux import PROMPT, Tmux
+from tests.tmux import Tmux
 
 pytestmark = pytest.mark.root
 
@@ -41,7 +41,7 @@ def command_pid(words: str) -> int:
 def test_a_shell_resize_and_exit_code(screen: Tmux, shared: Engine) -> None:
     before = screen.modes()
     screen.type("asyncrt run -it --name box host: sh\n")
-    screen.shows("# ")
+    screen.shows("\n#")
     screen.type("stty size; tty; echo $TERM\n")
     shown = screen.shows("30 100")
     assert "/dev/pts/0" in shown
@@ -51,28 +51,29 @@ def test_a_shell_resize_and_exit_code(screen: Tmux, shared: Engine) -> None:
     screen.type("sleep 50\n")
     screen.press("C-c")  # a key like any other: the container's terminal makes a signal of it
     screen.type("exit 5\n")
-    screen.shows(PROMPT)
+    screen.prompt()
     screen.type("echo code=$?\n")
     screen.shows("code=5")
-    assert screen.modes() == before
+    screen.is_sane(before)
     screen.type("asyncrt attach box; echo code=$?\n")  # it ended: its log and its exit code
     screen.shows("exit 5")
     screen.shows("code=5")
 
 
 def _asked(screen: Tmux, line: str) -> str:
-    screen.type(f"clear; {line}\n")
+    screen.type(f"{line}\n")
     return screen.screen()
 
 
 def test_detach_keys_leave_it_and_attach_comes_back(screen: Tmux, shared: Engine) -> None:
     before = screen.modes()
     screen.type("asyncrt run -it --name box host: sh\n")
-    screen.shows("# ")
+    screen.shows("\n#")
     screen.type("x=remembered\n")
     screen.press("C-p", "C-q")
     screen.shows("left box running")
-    assert screen.modes() == before
+    screen.prompt()
+    screen.is_sane(before)
     screen.clear()
     screen.type("asyncrt attach --detach-keys ctrl-x,x box\n")
     screen.type("echo it is $x\n")
@@ -82,6 +83,7 @@ def test_detach_keys_leave_it_and_attach_comes_back(screen: Tmux, shared: Engine
     screen.shows("still 42")
     screen.press("C-x", "x")
     screen.shows("left box running")
+    screen.prompt()
     assert shared.inspect("box")["state"] == "running"
     screen.clear()
     screen.type("asyncrt attach --no-stdin --since-offset 0 box\n")
@@ -99,7 +101,7 @@ def test_programs_that_paint(screen: Tmux, shared: Engine, verb: str) -> None:
     screen.press("Escape")
     screen.resize(90, 20)
     screen.type(":wq\n")
-    screen.shows(PROMPT)
+    screen.prompt()
     screen.clear()
     screen.type(f"asyncrt {verb} sh -c 'seq 500 | less'\n")
     screen.shows(":")
@@ -108,27 +110,27 @@ def test_programs_that_paint(screen: Tmux, shared: Engine, verb: str) -> None:
     screen.type("g")
     screen.shows("\n2\n")
     screen.type("q")
-    screen.shows(PROMPT)
+    screen.prompt()
     screen.clear()
     screen.type(f"asyncrt {verb} top\n")
     screen.shows("PID")
     screen.type("q")
-    screen.shows(PROMPT)
-    assert screen.modes() == before
+    screen.prompt()
+    screen.is_sane(before)
 
 
 def test_exec_follows_the_size_and_gives_the_exit_code(screen: Tmux, shared: Engine) -> None:
     shared.cli("run", "-d", "--name", "box", "host:", "sleep", "600", check=True)
     before = screen.modes()
     screen.type("asyncrt exec -it box sh\n")
-    screen.shows("# ")
+    screen.shows("\n#")
     screen.resize(77, 21)
     until(lambda: "21 77" in _asked(screen, "stty size"), "the new size arrives")
     screen.type("exit 7\n")
-    screen.shows(PROMPT)
+    screen.prompt()
     screen.type("echo code=$?\n")
     screen.shows("code=7")
-    assert screen.modes() == before
+    screen.is_sane(before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGTSTP])
@@ -136,36 +138,38 @@ def test_a_command_that_is_killed_leaves_the_terminal_sane(screen: Tmux, shared:
     shared.cli("run", "-d", "--name", "box", "host:", "sleep", "600", check=True)
     before = screen.modes()
     screen.type("asyncrt exec -it box sh\n")
-    screen.shows("# ")
+    screen.shows("\n#")
     pid = command_pid("exec -it box sh")
     os.kill(pid, number)
-    screen.shows("Stopped" if number == signal.SIGTSTP else PROMPT)
-    screen.press("Enter")
-    assert screen.modes() == before
+    if number == signal.SIGTSTP:
+        screen.shows("Stopped")
+    screen.prompt()
+    screen.is_sane(before)
     if number == signal.SIGTSTP:
         screen.clear()
         screen.type("fg\n")
         screen.type("echo back $((40+2))\n")
         screen.shows("back 42")
         screen.type("exit\n")
-        screen.shows(PROMPT)
-        assert screen.modes() == before
+        screen.prompt()
+        screen.is_sane(before)
 
 
 def test_run_that_is_killed_leaves_terminal_and_container(screen: Tmux, shared: Engine) -> None:
     before = screen.modes()
     screen.type("asyncrt run -it --name box host: sh\n")
-    screen.shows("# ")
+    screen.shows("\n#")
     os.kill(command_pid("run -it --name box"), signal.SIGKILL)
     screen.shows("Killed")
-    assert screen.modes() == before
+    screen.prompt()
+    screen.is_sane(before)
     assert shared.inspect("box")["state"] == "running"
     screen.clear()
     screen.type("asyncrt attach box\n")
     screen.type("echo here $((40+2))\n")
     screen.shows("here 42")
     screen.type("exit 3\n")
-    screen.shows(PROMPT)
+    screen.prompt()
     screen.type("echo code=$?\n")
     screen.shows("code=3")
 
@@ -177,26 +181,26 @@ def test_the_supervisor_dies_behind_a_terminal_and_nobody_sees_it(engine: Engine
         for verb, code in (("run -it --name box", 5), ("exec -it", 6)):
             screen.clear()
             screen.type(f"asyncrt {verb} {'host:' if verb.startswith('run') else 'other'} sh\n")
-            screen.shows("# ")
+            screen.shows("\n#")
             os.kill(engine.supervisor_pid(), signal.SIGKILL)
             screen.type("echo still $((40+2))\n")
             screen.shows("still 42")
             screen.type(f"exit {code}\n")
-            screen.shows(PROMPT)
+            screen.prompt()
             screen.type("echo code=$?\n")
             screen.shows(f"code={code}")
-            assert screen.modes() == before
+            screen.is_sane(before)
 
 
 def test_the_shim_dies_behind_a_terminal(screen: Tmux, shared: Engine) -> None:
     before = screen.modes()
     screen.type("asyncrt run -it --name box host: sh\n")
-    screen.shows("# ")
+    screen.shows("\n#")
     os.kill(shared.inspect("box")["shim_pid"], signal.SIGKILL)
-    screen.shows(PROMPT)
+    screen.prompt()
     screen.type("echo code=$?\n")
     screen.shows("code=137")
-    assert screen.modes() == before
+    screen.is_sane(before)
 
 
 def test_without_a_terminal_of_ours(shared: Engine, image: str) -> None:

@@ -305,3 +305,29 @@ def test_without_a_log_and_without_a_client(client: Client, image: str) -> None:
 def test_what_makes_no_sense(client: Client, image: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(BadRequest, match=words):
         list(client.create(Options(image, ("true",), **options)))
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_an_exec_may_what_init_may(client: Client, image: str, tty: bool) -> None:
+    """Capabilities, seccomp, no_new_privs, ids, cgroups: as the container has them."""
+    caps = {"cap_drop": ("CHOWN",), "cap_add": ("SYS_NICE",)}
+    options = Options(image, ("sleep", "60"), no_new_privileges=True, user="app", **caps)
+    [started] = [step for step in client.run(options) if step.step == "started"]
+    wanted = "grep -E '^(Cap|Seccomp:|NoNewPrivs|Uid|Gid|Groups)' /proc/$pid/status"
+    script = f"for pid in 1 self; do {wanted}; cat /proc/$pid/cgroup; done"
+    words = ("sh", "-c", script)
+    if tty:
+        answer = client.call(Exec(started.id, ExecOptions(words, tty=True)))
+        _, [master] = next(answer)
+        said = read_all(master).decode()
+        os.close(master)
+    else:
+        with pipes(1) as [(out, stdout)]:
+            answer = client.call(Exec(started.id, ExecOptions(words)), [0, stdout, stdout])
+            os.close(stdout)
+            said = read_all(out).decode()
+    assert exit_of(answer).code == 0
+    lines = said.split("\n")[:-1]
+    init, own = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    assert [line.rstrip() for line in own] == [line.rstrip() for line in init]
+    assert any(line.split() == ["Seccomp:", "2"] for line in init)

@@ -5,16 +5,29 @@ import json
 import random
 from typing import Protocol
 
+from asyncrt.content.store import Content
 from asyncrt.images import documents
 from asyncrt.images.documents import Index, Manifest
 from asyncrt.model import media_types
-from asyncrt.model.descriptor import Descriptor, Platform
+from asyncrt.model.descriptor import Descriptor, Platform, describe
 
 LAYER = media_types.OCI_LAYER
 
 
 class Keeper(Protocol):
     def add(self, data: bytes, media_type: str) -> Descriptor: ...
+
+
+class Stored:
+    """A Content that pictures can be put into."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+
+    def add(self, data: bytes, media_type: str) -> Descriptor:
+        described = describe(data, media_type)
+        self.content.put(data, described.parsed)
+        return described
 
 
 def noise(size: int, seed: object) -> bytes:

@@ -25,27 +25,16 @@ from asyncrt.model import media_types
 from asyncrt.model.descriptor import Descriptor, describe
 from asyncrt.model.reference import parse
 from tests.asyncrt.images import pictures
+from tests.asyncrt.images.pictures import Stored
 
 
 def tool(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return pytest.mark.skipif(shutil.which(name) is None, reason=f"needs {name}")
 
 
-class Keeper:
-    """A Content that pictures can be put into."""
-
-    def __init__(self, place: Path) -> None:
-        self.content = Content(place)
-
-    def add(self, data: bytes, media_type: str) -> Descriptor:
-        described = describe(data, media_type)
-        self.content.put(data, described.parsed)
-        return described
-
-
 @pytest.fixture
-def keeper(tmp_path: Path) -> Keeper:
-    return Keeper(tmp_path / "ours")
+def keeper(tmp_path: Path) -> Stored:
+    return Stored(Content(tmp_path / "ours"))
 
 
 def layer(*names: str) -> bytes:
@@ -61,7 +50,7 @@ def layer(*names: str) -> bytes:
 LAYERS = [layer("etc/one", "two"), layer("three")]
 
 
-def picture(keeper: Keeper, layers: list[bytes] = LAYERS, pressed: bool = False) -> Descriptor:
+def picture(keeper: Stored, layers: list[bytes] = LAYERS, pressed: bool = False) -> Descriptor:
     stored = [gzip.compress(one, mtime=0) for one in layers] if pressed else layers
     config = keeper.add(pictures.config(layers), media_types.OCI_CONFIG)
     parts = tuple(keeper.add(one, media_types.OCI_LAYER + ("+gzip" if pressed else "")) for one in stored)
@@ -72,7 +61,7 @@ def saved(target: Descriptor, *names: str) -> Saved:
     return Saved(target, tuple(parse(name) for name in names), target)
 
 
-def archive(keeper: Keeper, path: Path, *images: Saved) -> Path:
+def archive(keeper: Stored, path: Path, *images: Saved) -> Path:
     with path.open("wb") as file:
         save(images, keeper.content, file.write)
     return path
@@ -99,7 +88,7 @@ WANTED = [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in LAYERS]
 
 
 @pytest.mark.parametrize("pressed", [False, True])
-def test_what_is_saved_is_loaded(keeper: Keeper, tmp_path: Path, pressed: bool) -> None:
+def test_what_is_saved_is_loaded(keeper: Stored, tmp_path: Path, pressed: bool) -> None:
     target = picture(keeper, pressed=pressed)
     path = archive(keeper, tmp_path / "a.tar", saved(target, "app:1", "x.y/app:2"), saved(target))
     again = archive(keeper, tmp_path / "b.tar", saved(target, "app:1", "x.y/app:2"), saved(target))
@@ -117,14 +106,14 @@ def test_what_is_saved_is_loaded(keeper: Keeper, tmp_path: Path, pressed: bool) 
     assert [one.target for one in read(tmp_path / "c.tar.gz", Content(tmp_path / "third"))] == [target] * 3
 
 
-def test_a_pipe_will_do(keeper: Keeper, tmp_path: Path) -> None:
+def test_a_pipe_will_do(keeper: Stored, tmp_path: Path) -> None:
     path = archive(keeper, tmp_path / "a.tar", saved(picture(keeper), "app:1"))
     with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as cat:
         assert cat.stdout
         assert len(load(chunks_of(cat.stdout.fileno()), Content(tmp_path / "theirs"), "-")) == 1
 
 
-def test_the_archive_is_a_tar_as_others_read_it(keeper: Keeper, tmp_path: Path) -> None:
+def test_the_archive_is_a_tar_as_others_read_it(keeper: Stored, tmp_path: Path) -> None:
     target = picture(keeper)
     with tarfile.open(archive(keeper, tmp_path / "a.tar", saved(target, "app:1"))) as tar:
         names = tar.getnames()
@@ -153,7 +142,7 @@ def test_the_archive_is_a_tar_as_others_read_it(keeper: Keeper, tmp_path: Path) 
 @tool("skopeo")
 @pytest.mark.parametrize("pressed", [False, True])
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
-def test_skopeo_reads_what_we_save(keeper: Keeper, tmp_path: Path, form: str, pressed: bool) -> None:
+def test_skopeo_reads_what_we_save(keeper: Stored, tmp_path: Path, form: str, pressed: bool) -> None:
     path = archive(keeper, tmp_path / "a.tar", saved(picture(keeper, pressed=pressed), "x.y/app:1"))
     name = "x.y/app:1" if form == "docker-archive" else "1"
     shown = json.loads(run("skopeo", "inspect", "--config", f"{form}:{path}:{name}"))
@@ -163,7 +152,7 @@ def test_skopeo_reads_what_we_save(keeper: Keeper, tmp_path: Path, form: str, pr
 
 @tool("skopeo")
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "oci"])
-def test_we_read_what_skopeo_writes(keeper: Keeper, tmp_path: Path, form: str) -> None:
+def test_we_read_what_skopeo_writes(keeper: Stored, tmp_path: Path, form: str) -> None:
     path = archive(keeper, tmp_path / "a.tar", saved(picture(keeper, pressed=True), "x.y/app:1"))
     name = "docker.io/library/app:9" if form == "docker-archive" else "nine"
     out = tmp_path / "out"
@@ -175,7 +164,7 @@ def test_we_read_what_skopeo_writes(keeper: Keeper, tmp_path: Path, form: str) -
 
 
 @tool("podman")
-def test_podman_loads_what_we_save(keeper: Keeper, tmp_path: Path) -> None:
+def test_podman_loads_what_we_save(keeper: Stored, tmp_path: Path) -> None:
     if os.geteuid():
         pytest.skip("podman's storage needs root, or a machine that is set up for it")
     path = archive(keeper, tmp_path / "a.tar", saved(picture(keeper, pressed=True), "x.y/app:1"))
@@ -187,7 +176,7 @@ def test_podman_loads_what_we_save(keeper: Keeper, tmp_path: Path) -> None:
 
 
 @tool("umoci")
-def test_umoci_reads_our_layout_and_we_read_its(keeper: Keeper, tmp_path: Path) -> None:
+def test_umoci_reads_our_layout_and_we_read_its(keeper: Stored, tmp_path: Path) -> None:
     place = tmp_path / "layout"
     save_layout([saved(picture(keeper, pressed=True), "x.y/app:one")], keeper.content, place)
     save_layout([saved(picture(keeper, [LAYERS[0]]), "x.y/app:two")], keeper.content, place)
@@ -200,7 +189,7 @@ def test_umoci_reads_our_layout_and_we_read_its(keeper: Keeper, tmp_path: Path) 
 
 
 @tool("oci-image-tool")
-def test_oci_image_tool_validates_what_we_write(keeper: Keeper, tmp_path: Path) -> None:
+def test_oci_image_tool_validates_what_we_write(keeper: Stored, tmp_path: Path) -> None:
     save_layout([saved(picture(keeper, pressed=True), "x.y/app:one")], keeper.content, tmp_path / "layout")
     run("oci-image-tool", "validate", "--type", "image", "--ref", "name=one", tmp_path / "layout")
     path = archive(keeper, tmp_path / "a.tar", saved(picture(keeper, pressed=True), "x.y/app:one"))
@@ -209,7 +198,7 @@ def test_oci_image_tool_validates_what_we_write(keeper: Keeper, tmp_path: Path) 
     run("oci-image-tool", "validate", "--type", "image", "--ref", "name=one", tmp_path / "unpacked")
 
 
-def test_a_name_is_given_to_the_newest(keeper: Keeper, tmp_path: Path) -> None:
+def test_a_name_is_given_to_the_newest(keeper: Stored, tmp_path: Path) -> None:
     first, second = picture(keeper), picture(keeper, [LAYERS[0]])
     for target in (first, second, second):
         save_layout([saved(target, "app:1")], keeper.content, tmp_path / "layout")
@@ -226,7 +215,7 @@ def test_a_name_is_given_to_the_newest(keeper: Keeper, tmp_path: Path) -> None:
         save_layout([saved(first)], keeper.content, tmp_path / "other")
 
 
-def test_of_an_index_one_platform_is_enough_and_none_is_not(keeper: Keeper, tmp_path: Path) -> None:
+def test_of_an_index_one_platform_is_enough_and_none_is_not(keeper: Stored, tmp_path: Path) -> None:
     here = picture(keeper)
     elsewhere = Descriptor(media_types.OCI_MANIFEST, "sha256:" + "ab" * 32, 500)
     both, none = (
@@ -324,7 +313,7 @@ def broken(path: Path) -> Iterator[tuple[bytes, str]]:
     yield layer("repositories"), "no archive of docker before 1.10"
 
 
-def test_broken_archives_are_refused(keeper: Keeper, tmp_path: Path) -> None:
+def test_broken_archives_are_refused(keeper: Stored, tmp_path: Path) -> None:
     path = archive(keeper, tmp_path / "a.tar", saved(picture(keeper), "app:1"))
     for number, (data, cause) in enumerate(broken(path)):
         content = Content(tmp_path / str(number))
@@ -337,7 +326,7 @@ def test_broken_archives_are_refused(keeper: Keeper, tmp_path: Path) -> None:
         assert content.ingests() == []
 
 
-def test_hostile_layouts_are_refused(keeper: Keeper, tmp_path: Path) -> None:
+def test_hostile_layouts_are_refused(keeper: Stored, tmp_path: Path) -> None:
     target = picture(keeper)
     config = documents.read(keeper.content.read(target)).config.digest.partition(":")[2]  # type: ignore[union-attr]
 

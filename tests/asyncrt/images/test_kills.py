@@ -60,7 +60,7 @@ async def interrupted(registry: Registry, job: Callable[[], object], dice: rando
             cuts += scope.cancelled_caught
         else:
             cuts += await killed(registry, job, after)
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         await job()  # type: ignore[misc]
     return cuts
 

@@ -8,10 +8,11 @@ import pytest
 import trio
 import trio.testing
 
-from asyncrt.errors import AsyncrtError, BadImage, NoSuchObject, RegistryFailed
+from asyncrt.errors import AsyncrtError, BadImage, NoSuchObject, RegistryFailed, Unavailable
 from asyncrt.images import documents
 from asyncrt.images.blobs import Blobs
 from asyncrt.images.documents import Index, Manifest
+from asyncrt.images.fetching import open_fetches
 from asyncrt.images.progress import ENDS, Progress, State
 from asyncrt.images.push import push
 from asyncrt.model import media_types
@@ -23,7 +24,7 @@ from tests.asyncrt.images import pictures
 from tests.asyncrt.images.shelf import Shelf
 from tests.asyncrt.images.side import content, side
 from tests.asyncrt.registry.peer import Registry, needs_registry, serving
-from tests.asyncrt.registry.server import Call
+from tests.asyncrt.registry.server import Call, client_of
 from tests.asyncrt.registry.server import serving as talking
 
 pytestmark = needs_registry
@@ -71,7 +72,15 @@ async def test_an_index_gives_the_machine_its_own(registry: Registry, tmp_path: 
         await here.push(target, "multi")
     async with side(registry, theirs) as there:
         assert (await there.pull("multi")).descriptor.digest == better.digest
-        assert (await there.pull("multi", wanted="linux/arm/v7")).descriptor.digest == arm.digest
+        held: list[Descriptor] = []
+        image = await there.pull("multi", wanted="linux/arm/v7", hold=held.extend)
+        assert image.descriptor.digest == arm.digest
+        assert {one.digest for one in held} == {
+            target.digest,
+            arm.digest,
+            image.manifest.config.digest,
+            *(layer.digest for layer in image.layers),
+        }
         found = await there.pull("multi", "nested")
         assert (found.target, found.descriptor.digest) == (nested, better.digest)
         with pytest.raises(NoSuchObject, match=r"no image for linux/s390x \(--platform: linux/amd64, linux/arm/v6\)"):
@@ -189,6 +198,26 @@ async def test_the_last_to_leave_ends_the_fetch_and_the_next_goes_on(tmp_path: P
                 await here.fetches.fetch(repository, layer, lambda state, done, note: None)
         assert shelf.began == [(layer.digest, 0), (layer.digest, 500_000)]
         assert shelf.check() == 1
+
+
+async def test_who_waits_when_all_fetches_end_is_told(tmp_path: Path) -> None:
+    async def handler(call: Call) -> None:
+        await trio.sleep_forever()
+
+    layer = Shelf(tmp_path / "other").add(b"data", "x")
+    told: list[str] = []
+    async with talking(handler) as server, client_of(server) as client, trio.open_nursery() as nursery:
+        async with open_fetches(Shelf(tmp_path)) as fetches:
+
+            async def wait() -> None:
+                try:
+                    await fetches.fetch(client.repository(server.host, "a"), layer, lambda *_: None)
+                except Unavailable as error:
+                    told.append(str(error))
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+    assert told == [f"pull blob {layer.digest}: the engine is being stopped"]
 
 
 async def test_what_one_repository_refuses_another_may_give(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from asyncrt.content.store import Content
-from asyncrt.errors import BadImage, NoSuchObject
+from asyncrt.errors import BadImage, NoSuchObject, StorageFailed
 from asyncrt.images import unpacking
 from asyncrt.images.unpacking import Layer, Unpacking
 from asyncrt.layers.apply import apply
@@ -194,3 +194,24 @@ async def test_collection_beside_it_takes_nothing(content: Content, snapshots: S
             await Unpacking(content, snapshots).unpack(layers)
             done = True
     assert len(snapshots.layers.chains()) == 8
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("kind", [Overlay, Native])
+async def test_a_full_disk_leaves_nothing_half_made(
+    content: Content, tmp_path: Path, kind: type[Overlay] | type[Native]
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    await trio.run_process(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)])
+    try:
+        snapshots = kind(small)
+        layers = [*image(content, 2), layer(content, file(b"big", os.urandom(4 << 20)) + END)]
+        with pytest.raises(StorageFailed, match=r"unpack big: no space left on device \(free some space"):
+            await Unpacking(content, snapshots).unpack(layers)
+        assert leftovers(snapshots) == []
+        await trio.run_process(["mount", "-o", "remount,size=16m", str(small)])
+        await Unpacking(content, snapshots).unpack(layers)
+        assert len(snapshots.layers.chains()) == 3
+    finally:
+        await trio.run_process(["umount", str(small)])

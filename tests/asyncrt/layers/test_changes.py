@@ -64,7 +64,7 @@ def test_a_wrong_digest_or_diff_id_is_refused(tree: Path, tmp_path: Path) -> Non
         shutil.rmtree(tmp_path / "again")
 
 
-@pytest.mark.parametrize("at", [10, 1000, -9, -1])
+@pytest.mark.parametrize("at", [12, 1000, -14, -1])
 @pytest.mark.parametrize("form", ["gzip", "zstd"])
 def test_a_blob_that_is_cut_or_damaged_is_refused(tree: Path, tmp_path: Path, form: Form, at: int) -> None:
     data, _ = pack(tree, form=form)

@@ -294,6 +294,9 @@ def test_a_check_that_raises_ends_it(tree: Path) -> None:
     with pytest.raises(Cancelled):
         unpack(b"".join(file(b"%d" % n, bytes(9000)) for n in range(5000)), tree, check=check)
     assert len(names(tree)) < 200
+    with pytest.raises(Cancelled):
+        unpack(file(b"big", bytes(64 << 20)), tree, check=check)
+    assert (tree / "big").stat().st_size < 8 << 20
     assert threading.active_count() == before
 
 

@@ -130,7 +130,7 @@ def run(seconds: float, seed: int) -> dict[str, int]:
     """Trials for so long; how many ended how."""
     count: dict[str, int] = {}
     end = time.monotonic() + seconds
-    with tempfile.TemporaryDirectory(prefix="asyncrt-fuzz-") as name:
+    with tempfile.TemporaryDirectory(prefix="fuzz-tar-") as name:
         place = Path(name)
         (place / "outside").mkdir()
         (place / "outside/precious").write_text("kept")

@@ -152,7 +152,11 @@ def test_what_buildah_commits(tmp_path: Path) -> None:
         subprocess.run(["umount", "-q", tmp_path / "storage/vfs"], check=False)
         subprocess.run(["umount", "-q", tmp_path / "storage"], check=False)
     found = ours(layout, tmp_path / "ours")
+    for mapping in (found, expected):  # its layer says nothing of the root
+        mapping["."] = mapping["."]._replace(mtime_ns=0)
     # buildah's own choice: times in whole seconds, and none of user.* xattrs.
     both = ({n: s._replace(xattrs=(), mtime_ns=s.mtime_ns // 10**9) for n, s in f.items()} for f in (found, expected))
     assert next(both) == next(both)
-    assert theirs(layout, tmp_path / "theirs") == found
+    expected = theirs(layout, tmp_path / "theirs")
+    expected["."] = expected["."]._replace(mtime_ns=0)
+    assert expected == found

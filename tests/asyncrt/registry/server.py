@@ -24,6 +24,9 @@ from asyncrt.registry.exchange import Limits
 QUICK = Policy(attempts=3, base=0.01, longest=0.05, longest_asked=1.0)
 SHORT = Limits(connect=2.0, silence=0.5, document=1.0, window=0.4, least=64 << 10)
 
+# For a peer that is meant to work, on a machine that may be busy.
+PATIENT = SHORT._replace(connect=10.0, silence=20.0, document=60.0, window=30.0)
+
 
 class Seen(NamedTuple):
     method: str
@@ -142,7 +145,7 @@ async def client_of(
     credentials: Credentials | None = None,
     mirrors: dict[str, tuple[str, ...]] | None = None,
     policy: Policy = QUICK,
-    limits: Limits = SHORT,
+    limits: Limits = PATIENT,
     resolver: Resolver = resolve,
     certificates: str = "/nonexistent",
 ) -> AsyncIterator[Client]:

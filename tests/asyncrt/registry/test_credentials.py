@@ -113,7 +113,7 @@ async def test_helpers_that_fail_are_named_and_end(
     begun = time.monotonic()
     with pytest.raises(RegistryFailed, match=cause) as caught:
         await of_file(tmp_path, {"credsStore": name}).of("x.y")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     assert "secret" not in str(caught.value)
 
 

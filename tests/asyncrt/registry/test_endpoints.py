@@ -12,7 +12,7 @@ from asyncrt.errors import BadRequest, NoSuchObject, RegistryFailed
 from asyncrt.model.descriptor import describe
 from asyncrt.registry.challenges import Challenge, challenges
 from asyncrt.registry.credentials import Credential, Credentials
-from asyncrt.registry.endpoints import HostSettings, Settings, Trust, endpoints, tls_context
+from asyncrt.registry.endpoints import HostSettings, Settings, Trust, endpoints, tls_context, trust_of
 from asyncrt.registry.tokens import merged
 from tests.asyncrt.registry.server import Call, client_of, serving
 
@@ -29,8 +29,11 @@ def test_https_alone_unless_the_user_says_so() -> None:
     assert urls("localhost:5000", Settings()) == ["https://localhost:5000"]
     assert urls("docker.io", Settings()) == ["https://registry-1.docker.io"]
     assert urls("x.y", Settings({"x.y": HostSettings(insecure=True)})) == ["https://x.y", "http://x.y"]
-    assert endpoints("x.y", Settings())[0].trust.verify
-    assert not endpoints("x.y", Settings({"x.y": HostSettings(insecure=True)}))[0].trust.verify
+    insecure = Settings({"x.y": HostSettings(insecure=True), "docker.io": HostSettings(insecure=True)})
+    assert trust_of("x.y", Settings()).verify
+    assert not trust_of("x.y", insecure).verify
+    assert not trust_of("registry-1.docker.io", insecure).verify
+    assert trust_of("storage.of.x.y", insecure).verify
 
 
 def test_mirrors_are_asked_first_and_never_written_to() -> None:
@@ -51,7 +54,7 @@ def test_what_is_no_mirror_is_refused(url: str) -> None:
 
 def test_a_mirror_in_plain_http_has_to_be_allowed() -> None:
     hosts = {"x.y": HostSettings(mirrors=("http://m.y",))}
-    with pytest.raises(BadRequest, match=r"it is plain http \(allow it: --insecure-registry m.y\)"):
+    with pytest.raises(BadRequest, match=r"it is plain http \(allow it: ASYNCRT_INSECURE_REGISTRIES=m.y\)"):
         endpoints("x.y", Settings(hosts))
     allowed = Settings(hosts | {"m.y": HostSettings(insecure=True)})
     assert urls("x.y", allowed) == ["http://m.y x.y", "https://x.y"]
@@ -60,10 +63,11 @@ def test_a_mirror_in_plain_http_has_to_be_allowed() -> None:
 def test_certificates_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "x.y").mkdir()
     (tmp_path / "x.y" / "ca.crt").write_text("nonsense")
-    (endpoint,) = endpoints("x.y", Settings(certificates=str(tmp_path)))
-    assert endpoint.trust == Trust(str(tmp_path / "x.y" / "ca.crt"))
+    trust = trust_of("x.y", Settings(certificates=str(tmp_path)))
+    assert trust == Trust(str(tmp_path / "x.y" / "ca.crt"))
+    assert trust_of("z.y", Settings(certificates=str(tmp_path))) == Trust()
     with pytest.raises(BadRequest, match=f"read certificates {tmp_path}/x.y/ca.crt"):
-        tls_context(endpoint.trust)
+        tls_context(trust)
     assert tls_context(Trust(verify=False)).verify_mode is ssl.CERT_NONE
     assert tls_context(Trust()).check_hostname
 

@@ -10,7 +10,7 @@ from asyncrt.errors import RegistryFailed
 from asyncrt.model.descriptor import describe
 from asyncrt.registry import uploads
 from tests.asyncrt.registry.certificates import Authority, needs_openssl
-from tests.asyncrt.registry.server import Call, Server, client_of, serving
+from tests.asyncrt.registry.server import SHORT, Call, Server, client_of, serving
 
 DATA = os.urandom(100_000)
 BLOB = describe(DATA, "application/octet-stream")
@@ -138,7 +138,7 @@ async def test_a_cut_costs_a_chunk(wrongs: list[str], sequence: str) -> None:
     ("wrongs", "cause"),
     [
         (["", "miscount"], "the registry counts 1000000 bytes, not 30000"),
-        (["nowhere"], "does not say where an upload goes on"),
+        (["nowhere"], "the registry does not say where an upload goes on"),
         (["403"], "this account may not do that"),
         (["", "413"], "it is too big for the registry"),
         (["500"] * 9, "the registry failed"),
@@ -168,7 +168,7 @@ async def test_a_registry_that_takes_nothing_is_given_up(monkeypatch: pytest.Mon
     monkeypatch.setattr(uploads, "WHOLE_BYTES", 1 << 30)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, deaf, listeners)
-        async with client_of(server) as client:
+        async with client_of(server, limits=SHORT) as client:
             with pytest.raises(RegistryFailed, match=r"it went silent|it takes nothing any more|no connection in time"):
                 await uploads.push(client.repository(server.host, "a"), big, Big())
         nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncrt.errors import BadRequest, Conflict, NoSuchObject
+from asyncrt.errors import BadImage, BadRequest, Conflict, NoSuchObject
 from asyncrt.model.digest import Digest
 from asyncrt.snapshots.native import Native
 from asyncrt.snapshots.overlay import Overlay
@@ -236,6 +236,46 @@ def test_the_stack_is_what_the_layers_say(snapshots: Snapshots, rooted: Callable
     assert (root / "usr/lib/b").read_text() == "a"
     assert os.getxattr(root / "usr/lib/ping", "security.capability") == CAPABILITY
     assert snapshots.source(CHAINS[0]).path != snapshots.source(CHAINS[2]).path
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("link", [b"usr/lib", b"/usr/lib", b"../../usr/./lib", b"usr/alias"])
+def test_a_layer_that_comes_through_a_symlink_of_those_below(
+    snapshots: Snapshots, rooted: Callable[[Source], Path], link: bytes
+) -> None:
+    """A layer that was made without its base (`lib/x` on a root where lib is usr/lib) goes where the symlink leads."""
+    below = directory(b"./") + directory(b"usr/", mtime=3) + directory(b"usr/lib/", mode=0o711, mtime=4)
+    below += file(b"usr/lib/old") + symlink(b"lib", link) + symlink(b"usr/alias", b"lib")
+    add(snapshots, 0, below)
+    above = (
+        file(b"lib/new", b"new")
+        + file(b"lib/deep/er", b"er")
+        + directory(b"lib/said/", mode=0o700)
+        + file(b"usr/lib/too")
+    )
+    add(snapshots, 1, above + file(b"usr/lib/deep/too"), parent=0)
+    root = rooted(snapshots.source(CHAINS[1]))
+    assert (root / "lib").is_symlink()
+    found = sorted(str(path.relative_to(root)) for path in (root / "usr/lib").rglob("*"))
+    assert found == [f"usr/lib/{name}" for name in ("deep", "deep/er", "deep/too", "new", "old", "said", "too")]
+    assert (root / "usr/lib/new").read_text() == "new"
+    assert stat.S_IMODE((root / "usr/lib").stat().st_mode) == 0o711
+    assert stat.S_IMODE((root / "usr/lib/said").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "below", [symlink(b"a", b"b") + symlink(b"b", b"a"), symlink(b"a", b"a"), symlink(b"a", b"a/b")]
+)
+def test_a_layer_that_comes_through_a_ring_of_symlinks(tmp_path: Path, below: bytes) -> None:
+    snapshots = Overlay(tmp_path / "root")
+    begun = snapshots.begin(CHAINS[0], None)
+    unpack(below, Path(begun.tree), "overlay-user")
+    snapshots.commit(begun)
+    begun = snapshots.begin(CHAINS[1], CHAINS[0])
+    applied = unpack(file(b"a/x"), Path(begun.tree), "overlay-user")
+    with pytest.raises(BadImage, match="too many levels of symbolic links, in the layers below it"):
+        snapshots.commit(begun, applied.implicit)
+    snapshots.layers.drop(begun)
 
 
 @pytest.mark.root

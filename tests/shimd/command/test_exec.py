@@ -269,3 +269,14 @@ def test_a_foreground_terminal_is_carried(running: Runtime) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5
     assert b"21 43" in read
     assert b"got=key" in read
+
+
+def test_an_init_that_waits_cannot_be_looked_into(oci: Runtime) -> None:
+    """CVE-2019-5736: until its program runs, /proc/1/exe is the runtime's own (PR_SET_DUMPABLE)."""
+    oci.must("create", "-b", str(oci.bundle(config("sleep", "100"))), C)
+    script = "readlink /proc/1/exe || ls /proc/1/cwd/ || cat /proc/1/environ || echo closed"
+    done = oci.must("exec", C, "sh", "-c", script)
+    assert done.stdout == "closed\n", done.stderr
+    oci.must("start", C)
+    assert oci.must("exec", C, "readlink", "/proc/1/exe").stdout.startswith("/bin/")
+    oci.must("delete", "--force", C)

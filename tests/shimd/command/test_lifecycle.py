@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shimd.linux.cgroups import hierarchies, make_parent, write
+from shimd.linux.cgroups import hierarchies, inherit_cpuset, write
 from shimd.linux.proc import lives, state_and_start
 from tests.patience import until
 from tests.shimd.command.runtime import Runtime, cgroups_of
@@ -261,8 +261,11 @@ def test_who_is_last_in_a_shared_cgroup_removes_it(oci: Runtime) -> None:
     with subprocess.Popen(["sleep", "100"]) as sleeper:
         try:
             for tree in hierarchies():
-                make_parent(tree, f"/{C}")
-                write(f"{tree.mount}/{C}", "cgroup.procs", str(sleeper.pid))
+                place = f"{tree.mount}/{C}"
+                os.mkdir(place)
+                if "cpuset" in tree.controllers and tree.version == 1:
+                    inherit_cpuset(tree.mount, place)
+                write(place, "cgroup.procs", str(sleeper.pid))
             oci.must("run", "-d", "-b", str(oci.bundle(in_cgroup(f"/{C}"))), C)
         finally:
             sleeper.kill()

@@ -154,6 +154,21 @@ def test_stdin_outlives_who_feeds_it(stage: Stage) -> None:
     assert container.ended().record.code == 0
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_clients_pipe_is_not_made_another(stage: Stage, terminal: bool) -> None:
+    """Its flags are shared with whoever else has it open."""
+    container = stage.start(config("cat", process={"terminal": terminal}), stdin=True)
+    read, write = os.pipe()
+    answer = container.ask(lambda seq: Attach(seq, True, NO_STREAM, NO_STREAM, False), [read])
+    assert isinstance(answer, Attached)
+    os.write(write, b"word\n")
+    assert until(lambda: b"word" in container.log("stdout"))
+    assert isinstance(container.ask(CloseStdin), Done)
+    assert container.ended().record.code == 0
+    assert os.get_blocking(read)
+    channel.close_all((read, write))
+
+
 def test_a_half_close_waits_for_what_is_under_way(stage: Stage) -> None:
     container = stage.start(shell("sleep 0.3; cat"), stdin=True)
     [out] = container.attach(stdout=0)

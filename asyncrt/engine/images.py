@@ -1,0 +1,341 @@
+"""Images by name: what is here, what is fetched, and what a container of one stands on.
+
+    standing = await images.standing(options)     # options with what the image says, on layers that are unpacked
+    source = images.source(standing.options.image)
+
+A container is bound to what its image was when it was made: its options name the chain of layers ("layers:sha256:..."),
+and what the image's config said is in them. So a name may get another meaning, or lose it, and the container starts
+again as it was.
+
+The registry's client is opened with the first pull: a supervisor that needs none pays for none.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import trio
+
+from asyncrt.content.collect import reachable
+from asyncrt.content.jobs import Blobs
+from asyncrt.content.store import Content
+from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable
+from asyncrt.images import blobs as store
+from asyncrt.images import config as configs
+from asyncrt.images import conversion, documents, image
+from asyncrt.images.conversion import Settings
+from asyncrt.images.documents import Manifest
+from asyncrt.images.image import Documents, Image
+from asyncrt.images.unpacking import Layer, Unpacking
+from asyncrt.metadata.changes import AppendEvent, DropImage, PutEdges, PutImage
+from asyncrt.metadata.writer import Writer
+from asyncrt.model import platform as platforms
+from asyncrt.model import reference as references
+from asyncrt.model.descriptor import Descriptor, Platform
+from asyncrt.model.digest import Digest, chain_ids
+from asyncrt.model.image import Edges, ImageSummary, NamedImage
+from asyncrt.model.options import Options
+from asyncrt.model.reference import Reference
+from asyncrt.snapshots.overlay import Overlay
+from asyncrt.snapshots.sources import Source
+from asyncrt.supervisor.promise import Promise
+
+if TYPE_CHECKING:
+    from asyncrt.images.fetching import Fetches
+    from asyncrt.images.progress import Progress
+    from asyncrt.registry.client import Client
+    from asyncrt.registry.endpoints import HostSettings
+
+LAYERS = "layers:"
+INSECURE = "ASYNCRT_INSECURE_REGISTRIES"  # a list with commas, in the supervisor's environment
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+LOCAL = ("host:", "rootfs:", LAYERS)
+
+
+class Found(NamedTuple):
+    """An image that is here: its name in full, and what it is for this machine."""
+
+    name: str
+    image: Image
+    chain: Digest
+    settings: Settings
+
+
+class Standing(NamedTuple):
+    """What containers are made of: options that need no image any more, and the image's name for people."""
+
+    options: Options
+    image: str
+
+
+class Images:
+    """The images of one engine. `used` says which chains containers stand on."""
+
+    def __init__(self, root: Path, snapshots: Overlay, writer: Writer) -> None:
+        self.content = Content(root)
+        self.blobs = Blobs(self.content)
+        self._snapshots = snapshots
+        self._unpacking = Unpacking(self.content, snapshots)
+        self._writer = writer
+        self._names = {one.name: one for one in writer.store.load_images()}
+        self._edges = {one.digest: one.children for one in writer.store.load_edges()}
+        self._found: dict[tuple[str, str], Found] = {}
+        self._wanted = trio.Event()
+        self._open: Promise[tuple[Client, Fetches]] = Promise()
+
+    async def run(self) -> None:
+        """Keep the registry's client, from the first pull until cancelled."""
+        await self._wanted.wait()
+        from asyncrt.images.fetching import open_fetches
+        from asyncrt.registry.client import open_client
+        from asyncrt.registry.credentials import Credentials
+        from asyncrt.registry.endpoints import Settings
+
+        async with open_client(Settings(_hosts()), Credentials()) as client, open_fetches(self.blobs) as fetches:
+            self._open.set((client, fetches))
+            await trio.sleep_forever()
+
+    async def _registry(self) -> tuple[Client, Fetches]:
+        self._wanted.set()
+        return await self._open.wait()
+
+    # what is here
+
+    def source(self, text: str) -> Source | None:
+        """What "layers:CHAIN" stands on; None for what is no such text. NoSuchObject: the layers are gone."""
+        return self._snapshots.source(Digest.parse(text.removeprefix(LAYERS))) if text.startswith(LAYERS) else None
+
+    async def find(self, text: str, wanted: Platform | None = None) -> Found:
+        """The image of that name, its layers unpacked; NoSuchObject if nobody pulled or loaded it."""
+        name, named = self._lookup(text)
+        return await self._ready(name, named.target, wanted or platforms.host())
+
+    def _lookup(self, text: str) -> tuple[str, NamedImage]:
+        reference = references.parse(text)
+        named = self._names.get(str(reference))
+        if named is None:
+            raise NoSuchObject("find image", reference.familiar(), "it is not here", f"asyncrt pull {text}")
+        return str(reference), named
+
+    async def _ready(self, name: str, target: Descriptor, wanted: Platform) -> Found:
+        key = target.digest, platforms.written(wanted)
+        known = self._found.get(key)
+        if known is not None and self._snapshots.layers.has(known.chain):
+            return known._replace(name=name)
+        found = await self._stored(name, target, wanted)
+        layers = [Layer(*pair) for pair in zip(found.layers, _diff_ids(found), strict=True)]
+        chain = await self._unpacking.unpack(layers)
+        self._found[key] = Found(name, found, chain, conversion.convert(found.config, name))
+        return self._found[key]
+
+    async def _stored(self, name: str, target: Descriptor, wanted: Platform) -> Image:
+        source = _Stored(self.blobs, name)
+        descriptor, manifest = await image.choose(source, target, await source.get(target), wanted, name)
+        configs.runnable(manifest, name)
+        data = await store.document(self.blobs, manifest.config, name)
+        documents.layers(manifest, name)
+        return image.checked(target, descriptor, manifest, data, wanted, name)
+
+    async def standing(self, options: Options) -> Standing:
+        """Options with what the image says beneath them. Pulls what is not here; as pull()."""
+        if options.image.startswith(LOCAL):
+            return Standing(options, options.image)
+        try:
+            found = await self.find(options.image)
+        except NoSuchObject as error:
+            if error.deed != "find image":
+                raise
+            found = await self.pull(options.image)
+        return Standing(laid_over(options, found), references.parse(found.name).familiar())
+
+    # what comes and goes
+
+    async def pull(
+        self,
+        text: str,
+        wanted: Platform | None = None,
+        progress: trio.MemorySendChannel[Progress] | None = None,
+    ) -> Found:
+        """Fetch and unpack, whatever the name meant before. NoSuchObject, BadImage, RegistryFailed, StorageFailed."""
+        from asyncrt.images.pull import pull
+
+        reference = references.parse(text)
+        wanted = wanted or platforms.host()
+        client, fetches = await self._registry()
+        with self.content.hold(()):
+            got = await pull(client, fetches, self.blobs, reference, wanted, progress)
+        await self._remember(str(reference), got.target)
+        return await self._ready(str(reference), got.target, wanted)
+
+    async def push(self, text: str, progress: trio.MemorySendChannel[Progress] | None = None) -> Descriptor:
+        """To the registry that the name says. NoSuchObject if it, or a part of it, is not here."""
+        from asyncrt.images.push import push
+
+        name, named = self._lookup(text)
+        client, _ = await self._registry()
+        reference = references.parse(name)
+        beside = [one.path for one in map(references.parse, self._names) if one.host == reference.host]
+        await push(client, self.blobs, named.target, reference, beside, progress)
+        return named.target
+
+    async def tag(self, text: str, other: str) -> str:
+        """Give an image one more name; the name in full."""
+        _, named = self._lookup(text)
+        name = str(references.parse(other))
+        await self._remember(name, named.target)
+        return name
+
+    async def take(self, names: Iterable[str], target: Descriptor) -> list[str]:
+        """Name what an archive brought; the names in full."""
+        whole = [str(references.parse(name)) for name in names]
+        for name in whole:
+            await self._remember(name, target)
+        return whole
+
+    async def remove(self, text: str, used: set[str]) -> list[str]:
+        """Forget a name, and remove what nothing refers to any more; the digests of the blobs that went.
+
+        Conflict if it is the last name of layers that a container stands on.
+        """
+        name, named = self._lookup(text)
+        others = [one for one in self._names.values() if one.name != name]
+        if named.target.digest not in {one.target.digest for one in others}:
+            found = await self._try(name, named.target)
+            if found is not None and str(found.chain) in used:
+                familiar = references.parse(name).familiar()
+                raise Conflict("remove image", familiar, "containers stand on it", "remove them first: asyncrt ps -a")
+        await self._writer.commit([DropImage(name), AppendEvent("untag", named.target.digest, name)])
+        del self._names[name]
+        return await self.collect(used)
+
+    async def _try(self, name: str, target: Descriptor) -> Found | None:
+        try:
+            return await self._ready(name, target, platforms.host())
+        except AsyncrtError:  # of another platform, or a part of it is missing: then nothing stands on it
+            return None
+
+    async def collect(self, used: set[str]) -> list[str]:
+        """Remove the blobs and layers that no name and no container needs."""
+        kept = set(used)
+        for one in list(self._names.values()):
+            found = await self._try(one.name, one.target)
+            if found is not None:
+                kept |= {str(chain) for chain in chain_ids(_diff_ids(found.image))}
+        children = dict(self._edges)
+
+        def sweep() -> list[str]:
+            live = reachable([one.target.digest for one in self._names.values()], children)
+            gone = [str(digest) for digest in self.content.collect(lambda: live)]
+            self._drop_layers(kept)
+            return gone
+
+        return await trio.to_thread.run_sync(sweep)
+
+    def _drop_layers(self, kept: set[str]) -> None:
+        """From the top down; what a kept layer stands on stays, as its Conflict says."""
+        waiting = [chain for chain in self._snapshots.layers.chains() if str(chain) not in kept]
+        while waiting:
+            left = []
+            for chain in waiting:
+                try:
+                    self._snapshots.layers.remove(chain)
+                except Conflict:
+                    left.append(chain)
+            if len(left) == len(waiting):
+                return
+            waiting = left
+
+    async def _remember(self, name: str, target: Descriptor) -> None:
+        edges = await self._children(target, name)
+        named = NamedImage(name, target, time.time_ns())
+        changes = [PutEdges(Edges(digest, children)) for digest, children in edges.items()]
+        await self._writer.commit([PutImage(named), *changes, AppendEvent("tag", target.digest, name)])
+        self._names[name] = named
+        self._edges.update(edges)
+
+    async def _children(self, target: Descriptor, subject: str) -> dict[str, tuple[str, ...]]:
+        """Which blob refers to which, as far as they are here."""
+        found: dict[str, tuple[str, ...]] = {}
+        waiting = [target]
+        while waiting:
+            one = waiting.pop()
+            if one.digest in found or not await self.blobs.has(one):
+                continue
+            document = documents.read(await store.document(self.blobs, one, subject), one.media_type, subject)
+            if isinstance(document, Manifest):
+                parts = (document.config, *document.layers)
+            else:
+                parts = document.manifests
+                waiting += parts
+            found[one.digest] = tuple(part.digest for part in parts)
+        return found
+
+    async def summaries(self) -> list[ImageSummary]:
+        """Every name, by name."""
+        found = []
+        for name, named in sorted(self._names.items()):
+            told = await self._try(name, named.target)
+            size = sum(layer.size for layer in told.image.layers) if told is not None else -1
+            platform = platforms.written(told.image.config.platform) if told is not None else ""
+            id = told.image.manifest.config.digest if told is not None else ""
+            familiar = references.parse(name).familiar()
+            found.append(ImageSummary(familiar, named.target.digest, id, size, platform, named.updated_ns))
+        return found
+
+    def target(self, text: str) -> tuple[Reference, Descriptor]:
+        """What a name means; NoSuchObject."""
+        name, named = self._lookup(text)
+        return references.parse(name), named.target
+
+    def close(self) -> None:
+        """Whoever waits for the client is told."""
+        self._open.fail(Unavailable("ask", "registry", "the engine is being stopped"))
+
+
+def _hosts() -> Mapping[str, HostSettings]:
+    """Who may be asked without TLS: this machine, as docker has it, and those that the user names (INSECURE)."""
+    from asyncrt.registry.endpoints import HostSettings
+
+    named = [host.strip() for host in os.environ.get(INSECURE, "").split(",")]
+    plain = HostSettings(insecure=True)
+
+    class Hosts(dict[str, HostSettings]):
+        def get(self, host: str, default: Any = None) -> Any:
+            name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+            return plain if host in named or name in LOOPBACK else default
+
+    return Hosts()
+
+
+def laid_over(options: Options, found: Found) -> Options:
+    """The user's options over the image's settings, as docker does: with another entrypoint its command is dropped."""
+    said = found.settings
+    args = options.args or (() if options.entrypoint else said.command)
+    return msgspec.structs.replace(
+        options,
+        image=f"{LAYERS}{found.chain}",
+        entrypoint=options.entrypoint or said.entrypoint,
+        args=args,
+        env=(*said.env, *options.env),
+        workdir=options.workdir or said.working_directory,
+        user=options.user or said.user,
+        stop_signal=options.stop_signal or said.stop_signal,
+    )
+
+
+def _diff_ids(image: Image) -> list[Digest]:
+    return [Digest.parse(text) for text in image.config.rootfs.diff_ids or ()]
+
+
+class _Stored(Documents):
+    def __init__(self, blobs: Blobs, subject: str) -> None:
+        self._blobs = blobs
+        self._subject = subject
+
+    async def get(self, descriptor: Descriptor) -> bytes:
+        return await store.document(self._blobs, descriptor, self._subject)
