@@ -102,7 +102,7 @@ def test_init_holds_nothing_of_its_maker(oci: Installed) -> None:
 
 
 LOOK = """
-id; pwd; env; hostname; ls /dev /proc/self/fd /var / /etc; ls -ln /dev/fuse /dev/null /dev/shm
+id; pwd; env; hostname; ls /dev /proc/self/fd /var / /etc; stat -c '%A %u %g %t:%T' /dev/fuse /dev/null /dev/shm
 grep -E '^(Cap|NoNew|Seccomp|Sig[BIC]|Groups|Umask|Uid|Gid)' /proc/self/status
 cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ip_forward /proc/self/limits /proc/self/cgroup
 while read a b c rest; do echo $rest; done </proc/self/mountinfo
