@@ -46,7 +46,7 @@ the_rest() {
     planned=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$2" | head -n 1)
     [ "$(grep -cE '^(not )?ok ' "$2")" -lt "${planned:-0}" ] || return 0
     sed -n 's/^ *"\([^" ]*\)" *: *test_.*/\1/p' "tests/$1" | while read -r name; do
-        ! grep -qE "^(not )?ok [0-9]+ - $name( |\$)" "$2" || continue
+        ! tr -d '\r' <"$2" | grep -qE "^(not )?ok [0-9]+ - $name( |\$)" || continue
         export RUN_TESTS="$name"
         in_terminal "$2.part" "$python tests/$1" "${FOREIGN_CASE_SECONDS:-60}" </dev/null
         cat "$2.part" >>"$2"
