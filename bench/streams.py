@@ -4,8 +4,8 @@
     python bench/streams.py --megabytes 256 --rounds 1
 
 The same program writes (dd from /dev/zero) and the same reader reads in every case; the clock runs from the first byte
-to the end, so that what a start costs is left out. `asyncrt, no log` hands our own stdout to the container
-(--log-driver none). Compare within one run only.
+to the last, so that what a start and an end cost is left out (the end of the pipe comes with that of the command).
+`asyncrt, no log` hands our own stdout to the container (--log-driver none). Compare within one run only.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _cases(peer: Peer, writer: list[str]) -> dict[str, Case]:
 
 
 def _rate(argv: list[str], env: dict[str, str], expected: int) -> float:
-    """Bytes per second from the first byte to the end of what a command writes."""
+    """Bytes per second from the first byte to the last of what a command writes."""
     null = subprocess.DEVNULL
     with subprocess.Popen(argv, env=env, stdin=null, stdout=subprocess.PIPE, stderr=null) as process:
         assert process.stdout is not None
@@ -105,9 +105,11 @@ def _read(fd: int, argv: list[str], expected: int) -> float:
     buffer = bytearray(READ)
     size = os.readv(fd, [buffer])
     begin, first = time.perf_counter(), size
+    last = begin
     while count := os.readv(fd, [buffer]):
         size += count
-    seconds = time.perf_counter() - begin
+        last = time.perf_counter()
+    seconds = last - begin
     if size != expected:
         raise BenchError(f"{' '.join(argv[:6])} ...: {size} bytes came, {expected} were written")
     return (size - first) / seconds

@@ -45,8 +45,9 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
         case p.Info():
             return info(engine)
         case p.Create():
-            recipe = await recipe_for(engine, request.options)
-            containers = await create(engine, request.options, request.count, recipe)
+            async with engine.images.using():
+                recipe = await recipe_for(engine, request.options)
+                containers = await create(engine, request.options, request.count, recipe)
             for container in containers:
                 await item(progress("created", container))
             return [container.id for container in containers]
@@ -158,8 +159,9 @@ async def run(engine: Engine, request: p.Run, fds: list[int], item: Send) -> lis
         if request.count != 1:
             raise BadRequest("run", "containers", "attaching takes one container")
         streams = streams_of(request.options, request.stdin_once, 0, fds)
-    recipe = await recipe_for(engine, request.options)
-    containers = await create(engine, request.options, request.count, recipe)
+    async with engine.images.using():
+        recipe = await recipe_for(engine, request.options)
+        containers = await create(engine, request.options, request.count, recipe)
     started: set[str] = set()
 
     async def one(container: Container) -> None:

@@ -88,7 +88,7 @@ async def _telling(item: Send, job: Callable[[trio.MemorySendChannel[Progress]],
 async def _remove(engine: Engine, request: RemoveImage, item: Send) -> None:
     for ref in request.refs:
         try:
-            gone = await engine.images.remove(ref, used(engine))
+            gone = await engine.images.remove(ref, lambda: used(engine))
             await item(p.Outcome(ref, str(len(gone))))
         except AsyncrtError as error:
             await item(p.Outcome(ref, "", error.to_dict()))
@@ -111,12 +111,10 @@ async def _load(engine: Engine, fd: int) -> list[str]:
 
     os.set_blocking(fd, True)
     content = engine.images.content
-    loaded = await trio.to_thread.run_sync(
-        lambda: load(_checked(chunks_of(fd)), content, "archive"), abandon_on_cancel=False
-    )
     told: list[str] = []
-    for one in loaded:
-        told += await engine.images.take(one.names, one.target) or [one.target.digest]
+    async with engine.images.using():
+        for one in await trio.to_thread.run_sync(lambda: load(_checked(chunks_of(fd)), content, "archive")):
+            told += await engine.images.take(one.names, one.target) or [one.target.digest]
     return told
 
 

@@ -7,7 +7,7 @@ A blob is visible by rename(2), after its bytes were held against its digest. Th
 that loses power may lose bytes that the kernel has not written yet, and keep the name. So a blob has two states, kept
 in its mode: settle() gives the bytes to the disk, behind the answer, and then marks it; one that is not marked is
 read against its digest when it is first opened by a process that did not write it. The road not taken is fsync in
-commit: measured in docs/decisions/0018-content-on-disk.md.
+commit: measured in docs/decisions/0016-content-on-disk.md.
 
 Methods block: they are called in worker threads, by many at once.
 """

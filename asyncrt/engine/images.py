@@ -12,13 +12,15 @@ The registry's client is opened with the first pull: a supervisor that needs non
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import structlog
 import trio
 
 from asyncrt.content.collect import reachable
@@ -52,9 +54,13 @@ if TYPE_CHECKING:
     from asyncrt.registry.endpoints import HostSettings
 
 LAYERS = "layers:"
+QUIET_SECONDS = 20.0
 INSECURE = "ASYNCRT_INSECURE_REGISTRIES"  # a list with commas, in the supervisor's environment
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 LOCAL = ("host:", "rootfs:", LAYERS)
+
+
+_log = structlog.get_logger("asyncrt.engine.images")
 
 
 class Found(NamedTuple):
@@ -74,7 +80,7 @@ class Standing(NamedTuple):
 
 
 class Images:
-    """The images of one engine. `used` says which chains containers stand on."""
+    """The images of one engine. `used` (of remove and collect) says the chains that containers stand on."""
 
     def __init__(self, root: Path, snapshots: Overlay, writer: Writer) -> None:
         self.content = Content(root)
@@ -85,6 +91,9 @@ class Images:
         self._names = {one.name: one for one in writer.store.load_images()}
         self._edges = {one.digest: one.children for one in writer.store.load_edges()}
         self._found: dict[tuple[str, str], Found] = {}
+        self._lock = trio.Lock()
+        self._users = 0
+        self._unsettled = trio.Event()
         self._wanted = trio.Event()
         self._open: Promise[tuple[Client, Fetches]] = Promise()
 
@@ -103,6 +112,34 @@ class Images:
     async def _registry(self) -> tuple[Client, Fetches]:
         self._wanted.set()
         return await self._open.wait()
+
+    async def keep_house(self) -> None:
+        """Give to the disk what came, in quiet moments; until cancelled."""
+        while True:
+            await self._unsettled.wait()
+            await trio.sleep(QUIET_SECONDS)
+            self._unsettled = trio.Event()
+            try:
+                await trio.to_thread.run_sync(self.content.settle)
+                await trio.to_thread.run_sync(self._snapshots.layers.settle)
+            except AsyncrtError as error:
+                _log.error("write images to disk", error=str(error))
+
+    def sweep(self) -> None:
+        """Remove layers that a crash has left, before anything is begun. Blocks."""
+        left = self._snapshots.layers.sweep()
+        if left:
+            _log.info("removed what a crash left", layers=len(left))
+
+    @contextlib.asynccontextmanager
+    async def using(self) -> AsyncIterator[None]:
+        """While blobs and layers are here that no name and no container refers to yet: nothing is collected."""
+        async with self._lock:
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
 
     # what is here
 
@@ -167,10 +204,10 @@ class Images:
         reference = references.parse(text)
         wanted = wanted or platforms.host()
         client, fetches = await self._registry()
-        with self.content.hold(()):
+        async with self.using():
             got = await pull(client, fetches, self.blobs, reference, wanted, progress)
-        await self._remember(str(reference), got.target)
-        return await self._ready(str(reference), got.target, wanted)
+            await self._remember(str(reference), got.target)
+            return await self._ready(str(reference), got.target, wanted)
 
     async def push(self, text: str, progress: trio.MemorySendChannel[Progress] | None = None) -> Descriptor:
         """To the registry that the name says. NoSuchObject if it, or a part of it, is not here."""
@@ -197,7 +234,7 @@ class Images:
             await self._remember(name, target)
         return whole
 
-    async def remove(self, text: str, used: set[str]) -> list[str]:
+    async def remove(self, text: str, used: Callable[[], set[str]]) -> list[str]:
         """Forget a name, and remove what nothing refers to any more; the digests of the blobs that went.
 
         Conflict if it is the last name of layers that a container stands on.
@@ -206,7 +243,7 @@ class Images:
         others = [one for one in self._names.values() if one.name != name]
         if named.target.digest not in {one.target.digest for one in others}:
             found = await self._try(name, named.target)
-            if found is not None and str(found.chain) in used:
+            if found is not None and str(found.chain) in used():
                 familiar = references.parse(name).familiar()
                 raise Conflict("remove image", familiar, "containers stand on it", "remove them first: asyncrt ps -a")
         await self._writer.commit([DropImage(name), AppendEvent("untag", named.target.digest, name)])
@@ -219,9 +256,15 @@ class Images:
         except AsyncrtError:  # of another platform, or a part of it is missing: then nothing stands on it
             return None
 
-    async def collect(self, used: set[str]) -> list[str]:
-        """Remove the blobs and layers that no name and no container needs."""
-        kept = set(used)
+    async def collect(self, used: Callable[[], set[str]]) -> list[str]:
+        """Remove the blobs and layers that no name and no container needs; later, if something is under way now."""
+        async with self._lock:
+            if self._users:
+                return []  # the next collection takes it
+            return await self._collect(used)
+
+    async def _collect(self, used: Callable[[], set[str]]) -> list[str]:
+        kept = used()
         for one in list(self._names.values()):
             found = await self._try(one.name, one.target)
             if found is not None:
@@ -257,6 +300,7 @@ class Images:
         await self._writer.commit([PutImage(named), *changes, AppendEvent("tag", target.digest, name)])
         self._names[name] = named
         self._edges.update(edges)
+        self._unsettled.set()
 
     async def _children(self, target: Descriptor, subject: str) -> dict[str, tuple[str, ...]]:
         """Which blob refers to which, as far as they are here."""

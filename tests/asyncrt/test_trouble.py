@@ -42,8 +42,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["docker.io/library/alpine", "true"], ["find image docker.io/library/alpine: unknown image source"]),
-        (["oci:/x", "true"], ['find image oci:/x: unknown image source "oci" (known are host: and rootfs:/PATH)']),
+        (["127.0.0.1:1/alpine", "true"], ["pull manifest 127.0.0.1:1/alpine:latest: no connection"]),
+        (["oci:/x", "true"], ["read image 'oci:/x': 'oci:' is no host (write HOST, HOST:PORT or [V6-ADDRESS]:PORT)"]),
         (["rootfs:/no/such/place", "true"], ["find image rootfs:/no/such/place: the directory does not exist"]),
         (["rootfs:relative", "true"], ["find image rootfs:relative:", "no absolute path"]),
         (["rootfs:/etc/passwd", "true"], ["find image rootfs:/etc/passwd: it is no directory"]),

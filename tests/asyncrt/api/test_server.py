@@ -127,8 +127,10 @@ def test_fds_that_nobody_wants_are_closed(shared: Engine) -> None:
 def test_errors_are_typed(client: Client, image: str) -> None:
     with pytest.raises(NoSuchObject, match="inspect nobody: there is no such container"):
         client.inspect(["nobody"])
-    with pytest.raises(BadRequest, match="unknown image source"):
-        client.call(Run(Options("x:y", args=("true",)))).result()
+    with pytest.raises(BadRequest, match="in lower case it would be one"):
+        client.call(Run(Options("X:y", args=("true",)))).result()
+    with pytest.raises(NoSuchObject, match="it is not unpacked"):
+        client.call(Run(Options(f"layers:sha256:{'0' * 64}", args=("true",)))).result()
     with pytest.raises(BadRequest, match="at once are not possible"):
         client.call(Create(Options(image, args=("true",)), 0)).result()
     with pytest.raises(BadRequest, match="at once are not possible"):

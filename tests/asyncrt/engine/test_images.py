@@ -138,8 +138,8 @@ def test_forget(here: Engine) -> None:
     ("image", "said"),
     [
         ("UPPER", "in lower case it would be one"),
-        ("layers:sha256:00", "is no digest"),
-        ("layers:sha256:" + "0" * 64, "it is not unpacked"),
+        ("oci:/x", "'oci:' is no host"),
+        ("layers:sha256:00", "'sha256:00' is no tag"),
         ("127.0.0.1:1/x", "no connection"),
     ],
 )
