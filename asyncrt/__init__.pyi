@@ -1,7 +1,9 @@
 from asyncrt.errors import AsyncrtError as AsyncrtError
+from asyncrt.errors import BadImage as BadImage
 from asyncrt.errors import BadRequest as BadRequest
 from asyncrt.errors import Conflict as Conflict
 from asyncrt.errors import NoSuchObject as NoSuchObject
+from asyncrt.errors import RegistryFailed as RegistryFailed
 from asyncrt.errors import StartFailed as StartFailed
 from asyncrt.errors import StorageFailed as StorageFailed
 from asyncrt.errors import TimedOut as TimedOut

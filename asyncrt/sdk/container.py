@@ -28,14 +28,19 @@ from asyncrt.model.protocol import (
     Inspect,
     Kill,
     Outcome,
+    Pause,
     Progress,
     Remove,
     Resize,
     Start,
+    StatsOf,
     Stop,
+    Unpause,
+    Update,
     Version,
     Wait,
 )
+from asyncrt.model.stats import Stats
 from asyncrt.sdk.answer import close_all, typed
 from asyncrt.sdk.connection import Reach
 from asyncrt.sdk.deadlines import within
@@ -217,6 +222,44 @@ class Container:
         with within(timeout, "remove", self.name):
             await outcomes(self._reach, Remove((self.id,), force))
 
+    async def pause(self, timeout: float | None = None) -> None:
+        """Every process of it stands still until unpause(). Conflict if it does not run."""
+        with within(timeout, "pause", self.name):
+            await outcomes(self._reach, Pause((self.id,)))
+
+    async def unpause(self, timeout: float | None = None) -> None:
+        """Conflict if it is not paused."""
+        with within(timeout, "unpause", self.name):
+            await outcomes(self._reach, Unpause((self.id,)))
+
+    async def update(
+        self,
+        *,
+        memory: int | None = None,
+        cpus: float | None = None,
+        cpuset_cpus: str | None = None,
+        pids_limit: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Change limits, now and for its next start: bytes, cores, a list of cores, processes; 0 lifts one.
+
+        All or nothing: Conflict says which the kernel refused, BadRequest which cannot be given.
+        """
+        with within(timeout, "update", self.name):
+            await outcomes(self._reach, Update((self.id,), memory, cpus, cpuset_cpus, pids_limit))
+
+    async def stats(self, timeout: float | None = None) -> Stats:
+        """What it uses now (asyncrt/model/stats.py); CPU as the mean since its start. Conflict if it does not run."""
+        found: list[Stats] = []
+        with within(timeout, "stats of", self.name):
+            answer, _ = await self._reach.call(StatsOf((self.id,)))
+            async for value, fds in answer:
+                close_all(fds)
+                found += typed(value, list[Stats])
+        if not found:
+            raise Conflict("stats of", self.name, "it ended")
+        return found[0]
+
     async def resize(self, rows: int, columns: int, timeout: float | None = None) -> None:
         """Set its terminal's size in characters. Conflict if it has none."""
         with within(timeout, "resize", self.name):
@@ -281,7 +324,9 @@ class Container:
         raise AssertionError("unreachable")
 
 
-async def outcomes(reach: Reach, request: Kill | Stop | Remove, missing_ok: bool = False) -> None:
+async def outcomes(
+    reach: Reach, request: Kill | Stop | Remove | Pause | Unpause | Update, missing_ok: bool = False
+) -> None:
     """Put a deed to the supervisor; the first error of one of its containers is raised, once all were tried."""
     answer, _ = await reach.call(request)
     errors: list[AsyncrtError] = []

@@ -23,6 +23,8 @@ from typing import Any, Unpack
 
 from asyncrt.errors import BadRequest, Unavailable
 from asyncrt.model.container import Container as Record
+from asyncrt.model.image import ImageSummary
+from asyncrt.model.image_requests import Images, Pull
 from asyncrt.model.options import Options
 from asyncrt.model.protocol import Create, Info, Inspect, List, Progress, Remove, Version
 from asyncrt.sdk.answer import close_all, typed
@@ -164,6 +166,21 @@ class Runtime:
         with within(timeout, "remove", ", ".join(refs)):
             await outcomes(self._reach, Remove(refs, force))
 
+    async def pull(self, image: str, *, platform: str = "", timeout: float | None = None) -> str:
+        """Fetch and unpack an image; its name in full. run() and create() do so for what is not here.
+
+        NoSuchObject, RegistryFailed, BadImage or StorageFailed; what has arrived stays, and the next pull goes on there.
+        """
+        with within(timeout, "pull", image):
+            told = typed(await self._reach.ask(Pull(image, platform)), dict[str, str])
+        return told["name"]
+
+    async def images(self, *, timeout: float | None = None) -> _Summaries:
+        """Every name and what it means here."""
+        with within(timeout, "list", "images"):
+            return typed(await self._reach.ask(Images()), _Summaries)
+        raise AssertionError("unreachable")
+
     def events(self, after: int = -1, *, follow: bool = True) -> EventStream:
         """What happens, as it happens, after sequence number `after` (0: from the first; -1: only what is new).
 
@@ -196,3 +213,4 @@ class Runtime:
 
 
 _Records = list[Record]
+_Summaries = list[ImageSummary]

@@ -156,3 +156,23 @@ async def test_without_a_supervisor(engine: Engine) -> None:
         os.kill(pid, signal.SIGKILL)
         until(lambda: not os.path.exists(f"/proc/{pid}"), "it is gone")
         assert (await rt.info())["supervisor_pid"] != pid, "the next call starts the next one"
+
+
+@under_both
+async def test_steered_while_it_runs(connect: Connect, image: str) -> None:
+    async with connect() as rt, rt.run(image, ["sleep", "600"], memory=64 << 20) as container:
+        await container.pause()
+        assert (await container.inspect()).state == "paused"
+        with pytest.raises(asyncrt.Conflict, match="it is paused"):
+            await container.execute(["true"])
+        await container.unpause()
+        assert (await container.execute(["true"])).exit.code == 0
+        await container.update(memory=32 << 20, pids_limit=9)
+        told = await container.stats()
+        assert (told.id, told.memory_limit, told.pids_limit) == (container.id, 32 << 20, 9)
+        assert told.pids >= 1
+        with pytest.raises(asyncrt.BadRequest, match="no limit was given"):
+            await container.update()
+        assert await rt.images() == []
+        with pytest.raises(asyncrt.RegistryFailed, match="no connection"):
+            await rt.pull("127.0.0.1:1/nothing")
