@@ -324,9 +324,10 @@ class Container:
         raise AssertionError("unreachable")
 
 
-async def outcomes(
-    reach: Reach, request: Kill | Stop | Remove | Pause | Unpause | Update, missing_ok: bool = False
-) -> None:
+Deeds = Kill | Stop | Remove | Pause | Unpause | Update
+
+
+async def outcomes(reach: Reach, request: Deeds, missing_ok: bool = False) -> None:
     """Put a deed to the supervisor; the first error of one of its containers is raised, once all were tried."""
     answer, _ = await reach.call(request)
     errors: list[AsyncrtError] = []

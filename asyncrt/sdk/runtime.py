@@ -169,7 +169,7 @@ class Runtime:
     async def pull(self, image: str, *, platform: str = "", timeout: float | None = None) -> str:
         """Fetch and unpack an image; its name in full. run() and create() do so for what is not here.
 
-        NoSuchObject, RegistryFailed, BadImage or StorageFailed; what has arrived stays, and the next pull goes on there.
+        NoSuchObject, RegistryFailed, BadImage or StorageFailed; what has arrived stays for the next pull.
         """
         with within(timeout, "pull", image):
             told = typed(await self._reach.ask(Pull(image, platform)), dict[str, str])
