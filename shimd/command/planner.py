@@ -29,6 +29,9 @@ from shimd.command.request import MOST_BYTES, read
 
 DIRECTORY = "/run/asyncrt-oci-planner"
 IDLE_SECONDS = 10.0
+GUEST_IDLE_SECONDS = 1.0  # where another than init has adopted us
+GUEST_SECONDS = 10.0  # and in all
+INIT = 1
 REQUEST_SECONDS = 0.2  # for one who connected to say what he wants
 BACKLOG = 1024
 DECLINED = b"\0"
@@ -140,13 +143,16 @@ class Planner:
         _leave_cgroups()
         poll = select.poll()
         poll.register(self.listener.fileno(), select.POLLIN)
-        end = time.monotonic() + IDLE_SECONDS
+        begun = time.monotonic()
+        end = begun + self._patience()
         while poll.poll(max(0.0, end - time.monotonic()) * 1000):
             fd, _ = self.listener._accept()  # type: ignore[attr-defined] # what the Python half's accept() calls
             line = socket(fileno=fd)
             try:
                 if self._answer(line):
-                    end = time.monotonic() + IDLE_SECONDS
+                    end = time.monotonic() + self._patience()
+                    if os.getppid() != INIT:
+                        end = min(end, begun + GUEST_SECONDS)
             except OSError:
                 continue  # the front went: its affair
             finally:
@@ -155,6 +161,10 @@ class Planner:
                 break  # another version was installed: the next one has its planner
         os.unlink(f"{self.name}.sock", dir_fd=self.place)
         os.unlink(f"{self.name}.lock", dir_fd=self.place)
+
+    def _patience(self) -> float:
+        """Seconds without a request. Who was adopted by a subreaper (conmon) keeps it waiting for its last child."""
+        return IDLE_SECONDS if os.getppid() == INIT else GUEST_IDLE_SECONDS
 
     def _answer(self, line: socket) -> bool:
         """Was it one like us? Others have a planner of their own as soon as we are gone."""
