@@ -75,7 +75,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         (["-v", "/tmp:/bin/sh/x", "IMAGE", "true"], ["/bin/sh/x"]),
         (["--env-file", "/no/such", "IMAGE", "true"], ["--env-file /no/such: no such file or directory"]),
         (["--flag-of-nobody", "IMAGE", "true"], ["--flag-of-nobody"]),
-        (["-t", "IMAGE", "true"], ["run --tty: there are no terminals yet"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
 )
@@ -99,7 +98,7 @@ def test_other_verbs_refuse(shared: Engine, image: str) -> None:
     refused(shared.cli("kill", "-s", "NOSUCH", "here"), 1, 'read --signal: "NOSUCH" is no signal')
     refused(shared.cli("kill", "here"), 1, "kill here: it is not running (it is created)")
     refused(shared.cli("stop", "-t", "-1", "here"), 1, 'read --time: "-1" is no number of seconds')
-    refused(shared.cli("logs", "gone"), 1, "read logs of gone: there is no such container")
+    refused(shared.cli("logs", "gone"), 1, "inspect gone: there is no such container")
     refused(shared.cli("wait", "gone"), 1, "wait for gone: there is no such container")
     refused(shared.cli("start", "gone"), 1, "start gone: there is no such container")
     refused(shared.cli("ps", "--format", "xml"), 1, 'read --format: "xml" is not known')

@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 def test_no_byte_and_no_code_is_lost() -> None:
-    reckoning = soak(runs=150, workers=3, pause=1.5, seed=20)
+    reckoning = soak(runs=400, workers=3, pause=0.8, seed=20)
     assert reckoning.faults == 0, reckoning.stories
     assert reckoning.counts["kills"] >= 3
     for way in ("attached", "detached", "executed"):

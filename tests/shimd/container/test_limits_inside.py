@@ -188,7 +188,6 @@ def swap_is_counted(stage: Stage) -> bool:
         ({"cpu": {"shares": -1}}, "$.linux.resources.cpu.shares"),
         ({"pids": {"limit": -7}}, "$.linux.resources.pids.limit"),
         ({"devices": [{"allow": True, "type": "x"}]}, "$.linux.resources.devices[0].type"),
-        ({"devices": [{"allow": True, "access": "rx"}]}, "$.linux.resources.devices[0].access"),
         ({"hugepageLimits": [{"pageSize": "2M", "limit": 1}]}, "$.linux.resources.hugepageLimits[0].pageSize"),
         ({"unified": {"../pids.max": "1"}}, '$.linux.resources.unified["../pids.max"]'),
     ],
