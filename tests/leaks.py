@@ -218,6 +218,8 @@ def _network_namespaces(ours: set[int]) -> Iterator[str]:
 
 
 def _usual_places(table: Mapping[int, Process], ours: set[int]) -> Iterator[str]:
+    # A planner bears the command line of the create that left it, and has nothing there.
+    strangers = {pid for pid in table.keys() - ours if table[pid].comm != PLANNER}
     for pattern in PLACES:
         folder, _, name = pattern.rpartition("/")
         for path in Path(folder).glob(name):
@@ -226,7 +228,7 @@ def _usual_places(table: Mapping[int, Process], ours: set[int]) -> Iterator[str]
             owner = TEMP_OF_PID.match(str(path))
             if owner and (pid := int(owner[1])) in table and pid not in ours:
                 continue
-            if any(str(path) in table[pid].cmdline for pid in table.keys() - ours):
+            if any(str(path) in table[pid].cmdline for pid in strangers):
                 continue
             yield str(path)
 
