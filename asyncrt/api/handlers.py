@@ -28,7 +28,7 @@ from shimd.wire.messages import ExitRecord
 
 LIST_CHUNK = 256  # containers per frame
 WORKERS = 64  # deeds under way at once for one request; starts have their own, narrower limit
-LOGS = ("stdout", "stderr", "index", "marks")
+LOGS = ("index", "stdout", "stderr", "marks")  # the index first: a stream's file is there before it is named there
 
 
 class Send(Protocol):

@@ -90,6 +90,8 @@ class Replay:
                 self.missed += begin.stdout - self._at.stdout + begin.stderr - self._at.stderr
                 self._at = begin
             for arrival in arrivals(functools.partial(os.pread, self._files["index"]), self._at):
+                if arrival.stream not in self._files:
+                    return  # it was made after the files were asked for: who follows asks again
                 reached = arrival.offset + arrival.length
                 self._at = self._at._replace(entry=self._at.entry + RECORD.size, **{arrival.stream: reached})
                 yield arrival

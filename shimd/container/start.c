@@ -5,6 +5,7 @@
 #include "../linux/script.h"
 
 #define WRITE 1
+#define CLOSE 3
 #define RECVMSG 47
 #define GETPID 39
 #define CLOCK_REALTIME 0
@@ -474,6 +475,8 @@ EXPORT long start_shim(struct shim *shim, int spawns)
         return REFUSED;
     start->started_ns = now(CLOCK_REALTIME);
     tell(start, &spawn, shim->fds[0]);
+    /* What nobody reads any more must not be kept by who sleeps: once the zygote is dead it is to be told as lost. */
+    call(CLOSE, spawns, 0, 0, 0, 0, 0);
     idle(start, shim->fds[0]);
     return HAPPENED;
 }

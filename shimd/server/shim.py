@@ -351,7 +351,10 @@ def main(
             # the supervisor sends it again, with a ticket for a younger shim.
             channel.send(spawns, spawn, fds)
             os._exit(0)
-        spawns.close()
+        if outcome == HAPPENED:
+            spawns.detach()  # start.c has closed it
+        else:
+            spawns.close()
         path = socket_path(shims, spawn.id)
         if outcome == HAPPENED and starter is not None:
             birth = starter.birth(spawn)

@@ -207,7 +207,7 @@ async def test_a_full_disk_leaves_nothing_half_made(
     try:
         snapshots = kind(small)
         layers = [*image(content, 2), layer(content, file(b"big", os.urandom(4 << 20)) + END)]
-        with pytest.raises(StorageFailed, match=r"unpack big: no space left on device \(free some space"):
+        with pytest.raises(StorageFailed, match="no space left on device"):
             await Unpacking(content, snapshots).unpack(layers)
         assert leftovers(snapshots) == []
         await trio.run_process(["mount", "-o", "remount,size=16m", str(small)])
