@@ -85,7 +85,8 @@ class Stdin:
         self._source_ended()
 
     def _wait(self) -> None:
-        if not events_of(self.pipe) & select.POLLOUT:
+        full = not events_of(self.pipe) & select.POLLOUT
+        if full or (self.closing and events_of(self.source) & select.POLLIN):  # it was full, and was read since
             self.loop.unwatch(self.source)
             self.loop.watch(self.pipe, select.POLLOUT, self.reader_event)
         elif self.closing:  # the source is empty: that was all
