@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from asyncrt.errors import BadImage, NoSuchObject
 from asyncrt.images import config as configs
@@ -30,12 +30,12 @@ class Image(NamedTuple):
         return self.manifest.layers
 
 
-class Documents:
+class Documents(Protocol):
     """Where manifests and configs come from: a registry, the store, files."""
 
     async def get(self, descriptor: Descriptor) -> bytes:
         """Its bytes, checked against the descriptor and kept in the store."""
-        raise NotImplementedError
+        ...
 
 
 async def choose(
