@@ -86,7 +86,9 @@ class Stdin:
 
     def _wait(self) -> None:
         full = not events_of(self.pipe) & select.POLLOUT
-        if full or (self.closing and events_of(self.source) & select.POLLIN):  # it was full, and was read since
+        # With room, and a source that has something to say or has ended, it was full and was read since: splice(2) says
+        # EAGAIN for a full pipe before it looks whether the source is at its end, and `next` may come behind that.
+        if full or (self.closing and events_of(self.source) & (select.POLLIN | select.POLLHUP)):
             self.loop.unwatch(self.source)
             self.loop.watch(self.pipe, select.POLLOUT, self.reader_event)
         elif self.closing:  # the source is empty: that was all

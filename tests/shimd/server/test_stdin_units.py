@@ -52,3 +52,26 @@ def test_room_that_comes_while_one_looks_is_no_end() -> None:
     assert os.read(theirs, 100) == b""
     for fd in (theirs, client):
         os.close(fd)
+
+
+def test_room_that_comes_while_one_looks_is_no_end_of_the_next_one() -> None:
+    """The first client has gone and said all; the pipe was full when the shim looked whether that was so."""
+    theirs, pipe = os.pipe()
+    source, client = os.pipe()
+    following, second = os.pipe()
+    loop = Loop()
+    stdin = LateRoom(loop, pipe)
+    stdin.full = False
+    assert stdin.take(source, False) == ""
+    os.close(client)
+    stdin.full = True
+    assert stdin.take(following, False) == ""
+    os.write(second, b"second")
+    stdin.full = True
+    assert stdin.close_when_drained()
+    assert stdin.pipe == pipe, "the next one has not been asked"
+    stdin.reader_event(select.POLLOUT)
+    assert stdin.pipe == -1
+    assert os.read(theirs, 100) == b"second"
+    for fd in (theirs, second):
+        os.close(fd)
