@@ -75,6 +75,16 @@ class Containerd(Peer):
             self._daemon.stop(timeout=30)
             self._daemon = None
 
+    def pull(self, name: str, deadline: float) -> None:
+        words = ["image", "pull", "--plain-http", "--snapshotter", "overlayfs", name]
+        run(self._ctr(*words), env=self.site.env, log=self.log, deadline=deadline)
+
+    def true_in(self, name: str, deadline: float) -> None:
+        (container,) = self.names(1)
+        options = ["--rm", "--snapshotter", "overlayfs", "--cgroup", f"{self.cgroup}/{container}"]
+        argv = self._ctr("run", *options, name, container, *image.TRUE)
+        run(argv, env=self.site.env, log=self.log, deadline=deadline)
+
     def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
         options = ["--snapshotter", "overlayfs", "--cgroup", f"{self.cgroup}/{name}"]
         argv = self._ctr("run", *mode, *options, image.NAME, name, *args)
