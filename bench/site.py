@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from bench import image, keeper, machine
 from bench.peers.asyncrt import Asyncrt
+from bench.peers.containerd import Containerd
 from bench.peers.docker import Docker
 from bench.peers.oci import OciRuntime
 from bench.peers.peer import Peer, Site
@@ -40,6 +41,7 @@ def present(site: Site, wanted: list[str], kinds: list[str]) -> list[Peer]:
         "asyncrt": lambda: Asyncrt(site, "single"),
         "crun": lambda: OciRuntime(site, "crun"),
         "podman": lambda: Podman(site),
+        "containerd": lambda: Containerd(site),
         "docker": lambda: Docker(site),
     }
     found = []

@@ -22,6 +22,7 @@ from typing import Literal
 from asyncrt.errors import BadImage, StorageFailed
 from asyncrt.model.digest import Digest
 from asyncrt.snapshots.active import Active, Lower, Usage
+from asyncrt.snapshots.borrow import borrow
 from asyncrt.snapshots.inherit import inherit
 from asyncrt.snapshots.shelf import Begun, Shelf
 from asyncrt.snapshots.sources import Source
@@ -68,17 +69,25 @@ class Overlay(Active):
         """An empty directory for a layer; its parent may still be on its way."""
         return self.layers.begin(chain, parent)
 
-    def commit(self, begun: Begun, implicit: Sequence[bytes] = ()) -> None:
-        """Show the layer. `implicit` are its directories that no entry described. Conflict: its parent is not there."""
+    def commit(
+        self, begun: Begun, implicit: Sequence[bytes] = (), borrowed: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Show the layer. Conflict: its parent is not there. BadImage: it has links to what is nowhere.
+
+        `implicit` are its directories that no entry described, `borrowed` its hardlinks to files that it has not.
+        """
         below = self.layers.trees(begun.parent) if begun.parent is not None else []
-        if implicit and below:
+        if borrowed or (implicit and below):
             try:
-                inherit(begun.tree, implicit, below)
+                made = borrow(begun.tree, borrowed, below) if borrowed else []
+                inherit(begun.tree, [*implicit, *made], below)
             except OSError as error:
                 cause = (error.strerror or str(error)).lower()
                 if error.errno == errno.ELOOP:
                     raise BadImage("commit layer", str(begun.chain), f"{cause}, in the layers below it") from error
                 raise StorageFailed("commit layer", str(begun.chain), cause) from error
+            except BadImage as error:
+                raise BadImage(error.deed, error.subject or str(begun.chain), error.cause, error.hint) from None
         self.layers.commit(begun)
 
     def source(self, chain: Digest) -> Source:

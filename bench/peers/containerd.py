@@ -55,6 +55,16 @@ class Containerd(OneByOne):
             self._daemon.stop(timeout=30)
             self._daemon = None
 
+    def pull(self, name: str, deadline: float) -> None:
+        words = ["image", "pull", "--plain-http", "--snapshotter", "overlayfs", name]
+        run(self._ctr(*words), env=self.site.env, log=self.log, deadline=deadline)
+
+    def true_in(self, name: str, deadline: float) -> None:
+        (container,) = self.names(1)
+        options = ["--rm", "--snapshotter", "overlayfs", "--cgroup", f"{self.cgroup}/{container}"]
+        argv = self._ctr("run", *options, name, container, *image.TRUE)
+        run(argv, env=self.site.env, log=self.log, deadline=deadline)
+
     def _rm(self, names: list[str], deadline: float) -> None:
         for verb in (("task", "rm", "-f"), ("container", "rm")):
             run(self._ctr(*verb, *names), env=self.site.env, log=self.log, deadline=deadline)

@@ -41,6 +41,13 @@ class Docker(OneByOne):
             self._daemon.stop(timeout=60)
             self._daemon = None
 
+    def pull(self, name: str, deadline: float) -> None:
+        run(self._docker("pull", "-q", name), env=self._env, log=self.log, deadline=deadline)
+
+    def true_in(self, name: str, deadline: float) -> None:
+        words = ["run", "--rm", "--network", "none", "--pull", "never", name, *image.TRUE]
+        run(self._docker(*words), env=self._env, log=self.log, deadline=deadline)
+
     def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
         words = ["run", "--rm", "--network", "none", "--pull", "never", *flags, image.NAME, *args]
         return self._docker(*words), dict(self._env)

@@ -79,6 +79,14 @@ class Peer(ABC):
         """The same of an exec with its stdin, in a container that runs."""
         raise BenchError(f"exec by {self.name}: not taught")
 
+    def pull(self, name: str, deadline: float) -> None:
+        """Fetch and unpack an image from a registry on loopback, without TLS."""
+        raise BenchError(f"pull by {self.name}: not taught")
+
+    def true_in(self, name: str, deadline: float) -> None:
+        """Run `true` in a container of a pulled image; the exit code must be 0."""
+        raise BenchError(f"run a pulled image by {self.name}: not taught")
+
     def names(self, count: int) -> list[str]:
         """`count` fresh container names."""
         self._turn += 1

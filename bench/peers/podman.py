@@ -53,6 +53,15 @@ class Podman(OneByOne):
         capture([self.tool("podman"), *load, "--input", str(self.site.archive)], env=self._env, timeout=120)
         self.loaded = True
 
+    def pull(self, name: str, deadline: float) -> None:
+        words = ["pull", "--quiet", "--tls-verify=false", "--signature-policy", str(self.folder / "policy.json"), name]
+        run([self.tool("podman"), *words], env=self._env, log=self.log, deadline=deadline)
+
+    def true_in(self, name: str, deadline: float) -> None:
+        options = ["--rm", "--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup]
+        argv = [self.tool("podman"), "run", *options, name, *image.TRUE]
+        run(argv, env=self._env, log=self.log, deadline=deadline)
+
     def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
         options = ["--rm", "--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup, *flags]
         return [self.tool("podman"), "run", *options, image.NAME, *args], dict(self._env)
