@@ -50,6 +50,7 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
 
     def read() -> Recipe:
         source = engine.images.source(options.image) or parse(options.image)
+        source = engine.directories.snapshots.init_layers.under(source)
         config = config_for(options, source, engine.root, engine.state)
         log = LogWish(options.log_format, options.log_max_bytes, options.log_files)
         foreign = [

@@ -3,6 +3,7 @@
     ROOT/snapshots/KEY/fs      upper: what the container wrote; 0755 or what the lower root has
     ROOT/snapshots/KEY/work    overlayfs's own
     ROOT/layers/overlay/       the committed layers: shelf.py
+    ROOT/layers/init/          what containers have of their own: init_layer.py
 
 A committed layer holds what its own tar has and nothing of those below, so layers are unpacked side by side; what it
 left unsaid about directories it takes over from below when it is committed (inherit.py).
@@ -24,6 +25,7 @@ from asyncrt.model.digest import Digest
 from asyncrt.snapshots.active import Active, Lower, Usage
 from asyncrt.snapshots.borrow import borrow
 from asyncrt.snapshots.inherit import inherit
+from asyncrt.snapshots.init_layer import InitLayers
 from asyncrt.snapshots.shelf import Begun, Shelf
 from asyncrt.snapshots.sources import Source
 from shimd.wire.messages import RootMount
@@ -41,6 +43,7 @@ class Overlay(Active):
     def __init__(self, root: Path) -> None:
         super().__init__(root / "snapshots")
         self.layers = Shelf(root / "layers" / "overlay")
+        self.init_layers = InitLayers(root / "layers" / "init")
 
     name = "overlay"
     style: Literal["overlay"] = "overlay"
@@ -98,9 +101,8 @@ class Overlay(Active):
     def mount(self, key: str, source: Source, read_only: bool) -> RootMount:
         """The mount of a prepared snapshot, over `source` as when it was made."""
         place = f"{self.directory}/{key}"
-        return RootMount(
-            "overlay", [source.path, *source.below], upper=f"{place}/fs", work=f"{place}/work", read_only=read_only
-        )
+        lower = [*([source.init] if source.init else []), source.path, *source.below]
+        return RootMount("overlay", lower, upper=f"{place}/fs", work=f"{place}/work", read_only=read_only)
 
     def _fill(self, directory: int, key: str, source: Source, lower: Lower) -> None:
         os.mkdir(f"{key}/work", 0o700, dir_fd=directory)
