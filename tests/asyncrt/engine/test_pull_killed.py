@@ -1,4 +1,4 @@
-"""Pulls under a whole engine: twenty at once fetch each layer once; a supervisor that is killed while it pulls or pushes.
+"""Pulls under a whole engine: twenty at once fetch a layer once; a supervisor that is killed while it moves images.
 
 ASYNCRT_KILLS=200 is what the promise was measured with.
 """
