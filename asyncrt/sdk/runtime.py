@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Unpack
@@ -24,7 +25,10 @@ from typing import Any, Unpack
 from asyncrt.errors import BadRequest, Unavailable
 from asyncrt.model.container import Container as Record
 from asyncrt.model.image import ImageSummary
-from asyncrt.model.image_requests import Images, Pull
+from asyncrt.model.image_requests import Images, Pull, Push
+from asyncrt.model.location import parse as location
+from asyncrt.model.moving_requests import Copy
+from asyncrt.model.moving_requests import Unpack as UnpackImage
 from asyncrt.model.options import Options
 from asyncrt.model.protocol import Create, Info, Inspect, List, Progress, Remove, Version
 from asyncrt.sdk.answer import close_all, typed
@@ -174,6 +178,33 @@ class Runtime:
         with within(timeout, "pull", image):
             told = typed(await self._reach.ask(Pull(image, platform)), dict[str, str])
         return told["name"]
+
+    async def push(self, image: str, *, timeout: float | None = None) -> str:
+        """Send an image to the registry that its name says; the digest that it has there. As pull()."""
+        with within(timeout, "push", image):
+            told = typed(await self._reach.ask(Push(image)), dict[str, str])
+        return told["digest"]
+
+    async def copy(
+        self,
+        source: str,
+        destination: str,
+        *,
+        all: bool = False,
+        platform: str = "",
+        format: str = "",
+        timeout: float | None = None,
+    ) -> str:
+        """An image from one place to another, in the syntax of `asyncrt copy`; the digest of what is there now."""
+        wish = Copy(str(location(source)), str(location(destination)), all, platform, format)
+        with within(timeout, "copy", source):
+            told = typed(await self._reach.ask(wish), dict[str, str])
+        return told["digest"]
+
+    async def unpack(self, image: str, path: str, *, platform: str = "", timeout: float | None = None) -> None:
+        """A bundle of an image in the new directory `path`, for any OCI runtime: rootfs and config.json."""
+        with within(timeout, "unpack", image):
+            await self._reach.ask(UnpackImage(image, str(Path(path).absolute()), platform))
 
     async def images(self, *, timeout: float | None = None) -> _Summaries:
         """Every name and what it means here."""

@@ -170,3 +170,26 @@ async def cut(wire: Wire, job: Callable[[], object], after: float) -> int:
         nursery.start_soon(reset)
         await job()  # type: ignore[misc]
     return 1
+
+
+async def test_a_registry_that_was_killed_while_it_noted_a_layer(tmp_path: Path) -> None:
+    """It leaves an empty note and answers 500 for that layer from then on; the next push mends it.
+
+    docker-registry 2.8 opens the file and then writes it. Of 200 random kills one may meet the moment between.
+    """
+    ours = Shelf(tmp_path / "ours")
+    layers = [pictures.noise(3000, n) for n in range(3)]
+    target = pictures.image(ours, layers)
+    with serving(tmp_path / "registry") as registry:
+        async with side(registry, ours) as here:
+            await here.push(target, "noted/app")
+        notes = list((tmp_path / "registry/blobs").glob("**/noted/app/_layers/sha256/*/link"))
+        assert len(notes) == 4
+        for note in notes:
+            note.write_bytes(b"")
+        async with side(registry, ours) as here:
+            await here.push(target, "noted/app")
+        theirs = Shelf(tmp_path / "theirs")
+        async with side(registry, theirs) as there:
+            await there.pull("noted/app")
+        assert theirs.check() == 5
