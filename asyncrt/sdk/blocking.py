@@ -158,8 +158,8 @@ class Client:
         """How each ended, in the order asked; blocks until the last has."""
         return typed(self.call(Wait(tuple(refs))).result(), list[Progress])
 
-    def kill(self, refs: Iterable[str], signal: int = 9) -> Iterator[Outcome]:
-        return each(self.call(Kill(tuple(refs), signal)), Outcome)
+    def kill(self, refs: Iterable[str], signal: int = 9, all: bool = False) -> Iterator[Outcome]:
+        return each(self.call(Kill(tuple(refs), signal, all)), Outcome)
 
     def stop(self, refs: Iterable[str], timeout: float = 10.0) -> Iterator[Outcome]:
         """SIGTERM, then SIGKILL after `timeout` seconds."""

@@ -97,7 +97,8 @@ class Zygote:
         """Compile a config and keep the plan."""
         try:
             document = msgpack.unpackb(_whole_file(fds[0]))
-            plan = compile_plan(load(document["config"]), self.hierarchies, bool(document["stdin"]))
+            asks = bool(document.get("asks"))
+            plan = compile_plan(load(document["config"]), self.hierarchies, bool(document["stdin"]), asks=asks)
         except SpecError as error:
             self.refuse(key, Trouble("read config", "", str(error)))
         except RuntimeTrouble as error:
