@@ -67,6 +67,11 @@ suite-crun *args: setup
 fuzz-tar seconds="600" *args: setup
     @{{ python }} -m tests.asyncrt.layers.test_fuzz "$@"
 
+# mutated names, manifests and configs against their parsers, for some seconds (tests/asyncrt/images/test_parsers_fuzz.py)
+[group('judge')]
+fuzz-parsers seconds="600" *args: setup
+    @{{ python }} -m tests.asyncrt.images.test_parsers_fuzz "$@"
+
 # runtime-tools' validation over asyncrt-oci or RUNTIME=runc, from TOOLS_TREE (see the head of tests/foreign/tools.sh)
 [group('judge')]
 suite-tools *args: setup

@@ -51,6 +51,7 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
 
     def read() -> Recipe:
         source = engine.images.source(options.image) or parse(options.image)
+        source = engine.directories.snapshots.init_layers.under(source)
         config = config_for(options, source, engine.root, engine.state)
         config = engine.hooks.inject(config, bool(options.volumes))
         if options.cgroup_parent:

@@ -54,7 +54,7 @@ def config_for(options: Options, source: Source, root: Path, state: Path) -> Con
 
 
 def _process(options: Options, source: Source) -> Process:
-    identity = users.resolve(source.path, options.user)
+    identity = users.resolve((source.path, *source.below), options.user)
     held = capabilities.names(options.cap_add, options.cap_drop)
     return Process(
         cwd=_workdir(options.workdir) or defaults.WORKDIR,

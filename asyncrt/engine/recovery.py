@@ -47,6 +47,7 @@ async def recover(engine: Engine) -> None:
         for container in engine.table:
             nursery.start_soon(one, container)
     await _remove_strays(engine)
+    await trio.to_thread.run_sync(engine.directories.snapshots.init_layers.sweep, len(engine.table) == 0)
 
 
 async def _find(engine: Engine, container: Container) -> None:
