@@ -42,8 +42,9 @@ class Recipe(NamedTuple):
     foreign: tuple[tuple[str, bool], ...]
 
 
-async def recipe_for(engine: Engine, options: Options) -> Recipe:
-    """The policy's answer to the options. BadRequest and NoSuchObject name what cannot be granted.
+async def recipe_for(engine: Engine, options: Options, starting: bool = True) -> Recipe:
+    """The policy's answer to the options, with hooks if it is `starting`. BadRequest and NoSuchObject name what cannot
+    be granted, or the hook that is none.
 
     An image that is not here is pulled: RegistryFailed, BadImage.
     """
@@ -53,7 +54,8 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
         source = engine.images.source(options.image) or parse(options.image)
         source = engine.directories.snapshots.init_layers.under(source)
         config = config_for(options, source, engine.root, engine.state)
-        config = engine.hooks.inject(config, bool(options.volumes))
+        if starting:
+            config = engine.hooks.inject(config, bool(options.volumes))
         if options.cgroup_parent:
             path_of(options.cgroup_parent)
         log = LogWish(options.log_format, options.log_max_bytes, options.log_files)

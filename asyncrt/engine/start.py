@@ -65,6 +65,7 @@ async def _start(
     try:
         if container.options.cgroup_parent:
             await trio.to_thread.run_sync(engine.cgroups.make_parent, path_of(container.options.cgroup_parent))
+        engine.hooks.keep(container.id, recipe.config.hooks)
         if any(recipe.config.hooks):
             await trio.to_thread.run_sync(hooking.prepare, engine, container, recipe.config)
         async with engine.zygote.plan(recipe.packed):
