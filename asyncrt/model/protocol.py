@@ -32,6 +32,9 @@ What each request answers:
     RemoveImage         Item: Outcome per name (`id` is how many blobs went); End
     Load                fd: the archive; End: the names
     Save                fd: where to; End
+    Copy                Item: BlobProgress; End: a dict with the digest and media type of what is there now
+    Unpack              End: {"name": in full}
+    Login, Logout       End: {"kept": where}, {"gone": whether}
     CloseStdin          End
     Resize              End
     Exec                fds: stdin, stdout, stderr, or none with a terminal; Item: {"exec": id, "pid": n}, and with a
@@ -58,6 +61,7 @@ from asyncrt.model.frames import FrameError as FrameError
 from asyncrt.model.frames import FrameReader as FrameReader
 from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
 from asyncrt.model.limits import Limits
+from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.request import Request
 
@@ -300,6 +304,10 @@ AnyRequest = (
     | RemoveImage
     | Load
     | Save
+    | Copy
+    | Unpack
+    | Login
+    | Logout
     | CloseStdin
     | Resize
     | Exec

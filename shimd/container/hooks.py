@@ -36,7 +36,7 @@ from shimd.wire import channel
 from shimd.wire.messages import Go, HooksDue
 
 KEPT_WORDS = 2048  # of what a failed hook said, the end
-SIGPIPE = 13
+SIGPIPE, SIGXFSZ = 13, 25  # which Python ignores
 CANNOT_EXECUTE = 127
 
 
@@ -204,6 +204,7 @@ def _become(hook: Hook, stdin: int, output: int, confine: Callable[[], None] | N
         os.dup2(output, 2)
         processes.close_range(3, flags=processes.CLOSE_RANGE_CLOEXEC)
         signals.default(SIGPIPE)
+        signals.default(SIGXFSZ)
         signals.unblock_all()
         environment = _environment(hook)
         if confine is not None:

@@ -8,7 +8,7 @@ neither ever lacks an end while init holds them:
       | -- a byte into start ------------> |
       |                                    | startContainer hooks, exec
       | <- EOF on outcome ---------------- | exec closed it: the program runs (or init was killed)
-      | <- words, then EOF --------------- | or: why it does not run
+      | <- words, then EOF --------------- | or: why it does not run; after HOOK it was a hook that failed
 
 Whether `start` has a reader is also how others tell created from running (open(2), ENXIO).
 """
@@ -28,6 +28,7 @@ from shimd.linux import signals
 from shimd.spec.config import Hook
 
 SIGPIPE = 13
+HOOK = b"\0"  # before the words; a path or an argument cannot hold it
 PIPE_BUF = 4096  # so much is written at once or not at all (pipe(7))
 
 
@@ -101,6 +102,11 @@ class Await(NamedTuple):
         os.read(start, 1)
         try:
             run = self._after_hooks(making) if self.hooks else self.run
+        except RuntimeTrouble as error:
+            _give_up(outcome, error.trouble, HOOK)
+        except OSError as error:
+            _give_up(outcome, Trouble("run", "startContainer hooks", (error.strerror or str(error)).lower()), HOOK)
+        try:
             keep(making)
             run.execute(making)
         except RuntimeTrouble as error:
@@ -147,13 +153,13 @@ class HookedExec(NamedTuple):
         after_hooks(self.run, self.hooks, env, making).execute(making)
 
 
-def _give_up(outcome: int, trouble: Trouble) -> NoReturn:
+def _give_up(outcome: int, trouble: Trouble, mark: bytes = b"") -> NoReturn:
     """The command that bore us went long ago: tell the one that said start, and whoever reads our stderr."""
     signals.ignore(SIGPIPE)
     words = str(trouble).encode(errors="replace")[: PIPE_BUF - 1]
-    for fd in (outcome, 2):
+    for fd, text in ((outcome, mark + words), (2, words + b"\n")):
         try:
-            os.write(fd, words + (b"\n" if fd == 2 else b""))
+            os.write(fd, text)
         except OSError:
             continue  # nobody reads there; the exit code still says something
     os._exit(trouble.code or RUNTIME_FAILED)
