@@ -23,6 +23,7 @@ import structlog
 import trio
 
 from asyncrt.api.server import listen, serve_connections
+from asyncrt.engine import authoring
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.events import Bus
 from asyncrt.engine.images import Images
@@ -158,6 +159,7 @@ async def supervise(root: Path, state: Path, socket: str, process: ZygoteProcess
                 directories = Directories(root, snapshots)
                 engine = Engine(root, state, writer, bus, zygote, cgroups, directories, images, jobs)
                 await trio.to_thread.run_sync(images.sweep)
+                await authoring.sweep(images, writer)
                 jobs.start_soon(images.run)
                 jobs.start_soon(images.keep_house)
                 jobs.start_soon(zygote.run)

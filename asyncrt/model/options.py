@@ -31,6 +31,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     `tty` gives it a terminal of `rows` and `columns` characters (0: as the kernel has it); stdout is its one stream.
     `log_max_bytes` bounds a file of the log (0: no bound; else LEAST_LOG or more) and `log_files` how many there are:
     json-file and cri rotate, the native log keeps the newest log_max_bytes * log_files, index included.
+
+    `image_volumes` are the places of volumes that the image asks for: each container has a directory of its own there.
     """
 
     image: str
@@ -60,6 +62,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     log_max_bytes: int = 0
     log_files: int = 1
     stop_signal: int = 0
+    image_volumes: tuple[str, ...] = ()
 
 
 class ExecOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
