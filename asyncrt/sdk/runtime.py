@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Unpack
@@ -204,7 +203,7 @@ class Runtime:
     async def unpack(self, image: str, path: str, *, platform: str = "", timeout: float | None = None) -> None:
         """A bundle of an image in the new directory `path`, for any OCI runtime: rootfs and config.json."""
         with within(timeout, "unpack", image):
-            await self._reach.ask(UnpackImage(image, str(Path(path).absolute()), platform))
+            await self._reach.ask(UnpackImage(image, os.path.abspath(path), platform))
 
     async def images(self, *, timeout: float | None = None) -> _Summaries:
         """Every name and what it means here."""
