@@ -203,7 +203,7 @@ class Runtime:
     async def unpack(self, image: str, path: str, *, platform: str = "", timeout: float | None = None) -> None:
         """A bundle of an image in the new directory `path`, for any OCI runtime: rootfs and config.json."""
         with within(timeout, "unpack", image):
-            await self._reach.ask(UnpackImage(image, os.path.abspath(path), platform))
+            await self._reach.ask(UnpackImage(image, _absolute(path), platform))
 
     async def images(self, *, timeout: float | None = None) -> _Summaries:
         """Every name and what it means here."""
@@ -244,3 +244,8 @@ class Runtime:
 
 _Records = list[Record]
 _Summaries = list[ImageSummary]
+
+
+def _absolute(path: str) -> str:
+    """The supervisor has another working directory."""
+    return os.path.abspath(path)
