@@ -428,3 +428,22 @@ def test_logins_that_cannot_be(shared: Engine, words: list[str], input: str | No
     assert (refused.returncode, refused.stdout) == (1, "")
     assert said in refused.stderr
     assert len([line for line in refused.stderr.splitlines() if "--password is seen" not in line]) == 1
+
+
+def test_from_a_program(here: Engine, tmp_path: Path, registry: Registry) -> None:
+    import anyio
+
+    import asyncrt
+
+    async def program() -> tuple[str, str]:
+        async with asyncrt.connect(str(here.socket), start=False) as rt:
+            there = f"{registry.host}/sdk:v1"
+            await rt.copy(f"asyncrt:{NAME}", f"asyncrt:{there}")
+            pushed = await rt.push(there)
+            copied = await rt.copy(f"docker://{there}", f"oci:{tmp_path / 'layout'}:v1")
+            await rt.unpack(NAME, str(tmp_path / "bundle"))
+            return pushed, copied
+
+    assert anyio.run(program) == (digest(here), digest(here))
+    assert sorted(os.listdir(tmp_path / "bundle")) == ["config.json", "rootfs"]
+    assert documents(tmp_path / "layout")["layers"]
