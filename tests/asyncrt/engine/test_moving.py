@@ -347,3 +347,22 @@ def test_a_directory_that_is_used_is_not_unpacked_into(here: Engine, tmp_path: P
     assert os.listdir(tmp_path / "used") == ["file"]
     assert "no connection" in here.cli("unpack", "127.0.0.1:1/x", tmp_path / "new").stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_from_a_program(here: Engine, tmp_path: Path, registry: Registry) -> None:
+    import anyio
+
+    import asyncrt
+
+    async def program() -> tuple[str, str]:
+        async with asyncrt.connect(str(here.socket), start=False) as rt:
+            there = f"{registry.host}/sdk:v1"
+            await rt.copy(f"asyncrt:{NAME}", f"asyncrt:{there}")
+            pushed = await rt.push(there)
+            copied = await rt.copy(f"docker://{there}", f"oci:{tmp_path / 'layout'}:v1")
+            await rt.unpack(NAME, str(tmp_path / "bundle"))
+            return pushed, copied
+
+    assert anyio.run(program) == (digest(here), digest(here))
+    assert sorted(os.listdir(tmp_path / "bundle")) == ["config.json", "rootfs"]
+    assert documents(tmp_path / "layout")["layers"]
