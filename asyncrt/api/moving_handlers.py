@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from asyncrt.api.image_handlers import Send, telling
+from asyncrt.engine import forgetting
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import BadRequest, shown
 from asyncrt.model import reference as references
@@ -24,6 +25,7 @@ async def serve(engine: Engine, request: Requests, item: Send) -> Any:
             from asyncrt.engine.transports import copy
 
             target = await telling(item, lambda send: copy(engine.images, request, send))
+            await forgetting.collect(engine.images, lambda: forgetting.used(engine.table))
             return {"digest": target.digest, "media_type": target.media_type}
         case Unpack():
             from asyncrt.engine.bundling import unpack

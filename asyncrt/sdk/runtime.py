@@ -24,12 +24,13 @@ from typing import Any, Unpack
 from asyncrt.errors import BadRequest, Unavailable
 from asyncrt.model.container import Container as Record
 from asyncrt.model.image import ImageSummary
-from asyncrt.model.image_requests import Images, Pull, Push
+from asyncrt.model.image_requests import Images, Pull, Push, RemoveImage, Tag
 from asyncrt.model.location import parse as location
 from asyncrt.model.moving_requests import Copy
 from asyncrt.model.moving_requests import Unpack as UnpackImage
 from asyncrt.model.options import Options
 from asyncrt.model.protocol import Create, Info, Inspect, List, Progress, Remove, Version
+from asyncrt.model.tree_requests import Import, InspectImages, PruneImages
 from asyncrt.sdk.answer import close_all, typed
 from asyncrt.sdk.connection import Reach
 from asyncrt.sdk.container import Container, outcomes
@@ -164,10 +165,15 @@ class Runtime:
         for ref in refs:
             await (await self.get(ref, timeout=timeout)).kill(signal, timeout=timeout)
 
-    async def remove(self, *refs: str, force: bool = False, timeout: float | None = None) -> None:
-        """Remove these; the first error is raised once all were tried. Conflict for what runs, unless `force`."""
+    async def remove(
+        self, *refs: str, force: bool = False, volumes: bool = False, timeout: float | None = None
+    ) -> None:
+        """Remove these; the first error is raised once all were tried. Conflict for what runs, unless `force`.
+
+        `volumes`: those that their images asked for go as well.
+        """
         with within(timeout, "remove", ", ".join(refs)):
-            await outcomes(self._reach, Remove(refs, force))
+            await outcomes(self._reach, Remove(refs, force, volumes=volumes))
 
     async def pull(self, image: str, *, platform: str = "", timeout: float | None = None) -> str:
         """Fetch and unpack an image; its name in full. run() and create() do so for what is not here.
@@ -209,6 +215,44 @@ class Runtime:
         """Every name and what it means here."""
         with within(timeout, "list", "images"):
             return typed(await self._reach.ask(Images()), _Summaries)
+        raise AssertionError("unreachable")
+
+    async def import_image(
+        self,
+        fd: int,
+        name: str = "",
+        *,
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+        timeout: float | None = None,
+    ) -> str:
+        """An image of the tar that `fd` gives, plain or compressed; its id. BadImage, BadRequest."""
+        with within(timeout, "import", name or "an image"):
+            answer, _ = await self._reach.call(Import(name, message, tuple(changes), platform), [fd])
+            told = typed(await answer.result(), dict[str, str])
+        return told["id"]
+
+    async def inspect_image(self, image: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Its document as docker's `image inspect` has it, with History, the newest step first. NoSuchObject."""
+        with within(timeout, "inspect", image):
+            (found,) = typed(await self._reach.ask(InspectImages((image,))), list[dict[str, Any]])
+        return dict(found)
+
+    async def tag_image(self, image: str, name: str, *, timeout: float | None = None) -> None:
+        """Give an image one more name."""
+        with within(timeout, "tag", image):
+            await self._reach.ask(Tag(image, name))
+
+    async def remove_images(self, *refs: str, force: bool = False, timeout: float | None = None) -> None:
+        """Forget names; the first error is raised once all were tried."""
+        with within(timeout, "remove", ", ".join(refs)):
+            await outcomes(self._reach, RemoveImage(refs, force))
+
+    async def prune_images(self, all: bool = False, *, timeout: float | None = None) -> dict[str, Any]:
+        """Forget images without a name that no container stands on, or all such ones: the names and blobs that went."""
+        with within(timeout, "prune", "images"):
+            return typed(await self._reach.ask(PruneImages(all)), dict[str, Any])
         raise AssertionError("unreachable")
 
     def events(self, after: int = -1, *, follow: bool = True) -> EventStream:
