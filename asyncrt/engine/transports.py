@@ -201,7 +201,6 @@ def _write_archive(path: Path, fill: Callable[[Callable[[bytes], object]], None]
                     file.write(data)
 
                 fill(write)
-            beside.chmod(0o644)
             beside.replace(path)
         except BaseException:
             beside.unlink(missing_ok=True)
