@@ -372,3 +372,28 @@ def test_a_caller_who_leaves_a_commit(base: Engine) -> None:
     commit.kill()
     commit.communicate(timeout=30)
     until(lambda: blobs(base) == before, "it is taken back")
+
+
+def test_a_full_disk(engine: Engine, rootfs: Path, tmp_path: Path) -> None:
+    """An image that does not fit is not there at all, one line says why, and what was written is given back."""
+    made = archive(tmp_path / "b.tar", [layer({}, rootfs)], {"Cmd": ["true"]}, BASE)
+    engine.root.mkdir()
+    size = 16 * 2**20 + 3 * made.stat().st_size
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", engine.root], check=True)
+    try:
+        engine.cli("load", "-i", made, check=True)
+        id = run(engine, "dd if=/dev/urandom of=/big bs=1M count=12 2>/dev/null")
+        before = blobs(engine)
+        (tmp_path / "big").write_bytes(os.urandom(12 << 20))
+        for words in (["commit", id, "new:1"], ["cp", tmp_path / "big", f"{id}:/other"], ["import", tmp_path / "big"]):
+            refused = engine.cli(*words)
+            assert refused.returncode == 1
+            assert "no space left" in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+            assert blobs(engine) == before
+        assert engine.cli("diff", id, check=True).stdout == "A /big\n"
+        engine.cli("cp", f"{id}:/big", tmp_path / "out", check=True)
+        engine.cli("rm", "-f", "--all", check=True)
+        engine.cli("daemon", "stop", check=True)
+    finally:
+        subprocess.run(["umount", engine.root], check=True)
