@@ -61,7 +61,9 @@ from typing import Any
 
 import msgspec
 
-from asyncrt.model.container import Exit
+from asyncrt.model.answers import Attached as Attached
+from asyncrt.model.answers import Outcome as Outcome
+from asyncrt.model.answers import Progress as Progress
 from asyncrt.model.frames import HEADER
 from asyncrt.model.frames import MAX_FDS as MAX_FDS
 from asyncrt.model.frames import MAX_FRAME as MAX_FRAME
@@ -327,34 +329,6 @@ AnyRequest = (
     | Events
     | Shutdown
 )
-
-
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step of one container. `step` is created, started, failed or ended."""
-
-    step: str
-    id: str
-    name: str
-    index: int = 0
-    pid: int = 0
-    timeline: tuple[tuple[str, int], ...] = ()
-    exit: Exit | None = None
-    error: dict[str, str | int] | None = None
-
-
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a deed on `ref` came to."""
-
-    ref: str
-    id: str = ""
-    error: dict[str, str | int] | None = None
-
-
-class Attached(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the streams begin, in bytes; -1 where one was not asked for."""
-
-    stdout: int = -1
-    stderr: int = -1
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, tag="c"):
