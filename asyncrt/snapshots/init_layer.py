@@ -6,7 +6,7 @@
 
 It is one more lower layer, right below what the container writes, and shared by all who need the same: a container that
 changes a file changes a copy of its own. So no container costs more than one more layer of its mount; three binds cost
-more than the rest of a start, three files of its own a tenth of it (docs/decisions/0025-init-layer.md). What PATHS
+more than the rest of a start, three files of its own a tenth of it (docs/decisions/0022-init-layer.md). What PATHS
 names is in no diff and in no image, whoever wrote it there.
 
 Nothing of it is ever changed or, while there are containers, removed: a mount may stand on it.
