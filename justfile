@@ -82,6 +82,11 @@ suite-tools *args: setup
 soak *args: setup
     @{{ python }} -m tests.soak "$@"
 
+# 1000 that are killed for want of memory among 1000 that end with 137 by SIGKILL: who is said to have been (tests/oom)
+[group('judge')]
+oom *args: setup
+    @{{ python }} -m tests.oom "$@"
+
 # what CI runs
 [group('judge')]
 ci:
@@ -111,3 +116,13 @@ bench-streams *args: setup
 [group('run')]
 bench-exec *args: setup
     @{{ python }} bench/exec.py "$@"
+
+# stats of 300 containers at once beside docker's, and what watching them costs
+[group('run')]
+bench-watching *args: setup
+    @{{ python }} bench/watching.py "$@"
+
+# an exec beside 20 containers that do their worst, and whether their limits hold
+[group('run')]
+bench-neighbours *args: setup
+    @{{ python }} bench/neighbours.py "$@"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from asyncrt import __version__
-from asyncrt.api import image_handlers
+from asyncrt.api import image_handlers, moving_handlers
 from asyncrt.engine import attach, ending, execute, pause, remove, statistics, stop, update
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
@@ -21,7 +21,9 @@ from asyncrt.errors import AsyncrtError, BadRequest, Conflict, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
+from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import Options
+from asyncrt.supervisor.pressure import trigger
 from asyncrt.supervisor.task import Wish
 from shimd.wire.channel import close_all
 from shimd.wire.messages import ExitRecord
@@ -65,7 +67,8 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
         case p.Wait():
             return await wait(engine, request, item)
         case p.Kill():
-            return await each(engine, request.refs, "kill", item, lambda one: stop.kill(engine, one, request.signal))
+            signal, all = request.signal, request.all
+            return await each(engine, request.refs, "kill", item, lambda one: stop.kill(engine, one, signal, all))
         case p.Stop():
             return await each(engine, request.refs, "stop", item, lambda one: stop.stop(engine, one, request.timeout))
         case p.Remove():
@@ -83,6 +86,9 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return None
         case p.Top():
             return await statistics.top(engine, engine.table.find(request.ref, "list processes of"))
+        case p.PressureOf():
+            limit = trigger(request.resource, request.some_us, request.full_us, request.window_us)
+            return await statistics.pressure(engine, engine.table.find(request.ref, "watch"), limit, item)
         case p.Logs():
             return await logs(engine, request, item)
         case p.Attach():
@@ -111,6 +117,8 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return None
         case Pull() | Push() | Images() | Tag() | RemoveImage() | Load() | Save():
             return await image_handlers.serve(engine, request, fds, item)
+        case Copy() | Unpack() | Login() | Logout():
+            return await moving_handlers.serve(engine, request, item)
         case p.Shutdown():
             raise BadRequest("shut down", "supervisor", "the server answers that itself")
 

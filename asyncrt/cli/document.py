@@ -101,4 +101,4 @@ def _exit(record: Exit | None) -> dict[str, Any] | None:
     if record is None:
         return None
     times = {"started": stamp(record.started_ns), "ended": stamp(record.ended_ns)}
-    return {**msgspec.to_builtins(record), **times}
+    return {**msgspec.to_builtins(record), "oom_killed": record.oom_killed, **times}

@@ -73,6 +73,11 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "rmi": "Forget names of images, and what nothing needs any more",
             "load": "Take images from an archive",
             "save": "Write images into an archive",
+            "copy": "Copy an image between registries, layouts, archives and directories",
+            "unpack": "Make a bundle of an image that OCI runtimes run",
+            "bundle": "Write config.json of an image for a rootfs that is there",
+            "login": "Try credentials at a registry and keep them",
+            "logout": "Forget the credentials of a registry",
         },
     ),
     (

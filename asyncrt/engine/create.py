@@ -18,6 +18,7 @@ from asyncrt.metadata.changes import AppendEvent, Change, PutContainer
 from asyncrt.model.container import Container
 from asyncrt.model.options import Options
 from asyncrt.snapshots.sources import Source, parse
+from asyncrt.supervisor.cgroups import path_of
 from asyncrt.supervisor.zygote import PackedConfig, pack
 from shimd.spec.config import Config
 from shimd.wire.values import LogWish
@@ -52,6 +53,9 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
         source = engine.images.source(options.image) or parse(options.image)
         source = engine.directories.snapshots.init_layers.under(source)
         config = config_for(options, source, engine.root, engine.state)
+        config = engine.hooks.inject(config, bool(options.volumes))
+        if options.cgroup_parent:
+            path_of(options.cgroup_parent)
         log = LogWish(options.log_format, options.log_max_bytes, options.log_files)
         foreign = [
             (mount.source, "rbind" in mount.options)
@@ -60,9 +64,17 @@ async def recipe_for(engine: Engine, options: Options) -> Recipe:
         ]
         if engine.trees.foreign(source.path):
             foreign.append((source.path, False))
-        return Recipe(options, image, source, config, pack(config, options.stdin, log), tuple(foreign))
+        return Recipe(
+            options, image, source, config, pack(config, options.stdin, log, engine.hooks.asks), tuple(foreign)
+        )
 
     return await trio.to_thread.run_sync(read)
+
+
+def place(engine: Engine, container: Container) -> None:
+    """Tell where its cgroup is, if it has a parent of its own; a supervisor that adopts it does so, too."""
+    if container.options.cgroup_parent:
+        engine.cgroups.put(container.id, path_of(container.options.cgroup_parent))
 
 
 def own_env(container: Container) -> list[str]:
@@ -96,6 +108,7 @@ async def create(engine: Engine, options: Options, count: int, recipe: Recipe) -
             await engine.writer.commit(changes)
             for container in containers:
                 engine.table.put(container)
+                place(engine, container)
         return containers
     except BaseException:
         engine.table.release_names(names)

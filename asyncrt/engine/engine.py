@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from asyncrt.engine.events import Bus
+from asyncrt.engine.hooks import Household
 from asyncrt.engine.images import Images
 from asyncrt.engine.sweeping import Directories, Sweeper
 from asyncrt.engine.table import Table
@@ -45,6 +46,7 @@ class Engine:
         directories: Directories,
         images: Images,
         nursery: trio.Nursery,
+        hooks: Household,
     ) -> None:
         self.root = root
         self.state = state
@@ -54,6 +56,7 @@ class Engine:
         self.cgroups = cgroups
         self.directories = directories
         self.images = images
+        self.hooks = hooks
         self.sweeper = Sweeper(directories)
         self.trees = Trees([Path("/"), root, state])
         self.nursery = nursery
@@ -87,9 +90,12 @@ class Engine:
         self.writer.submit([AppendEvent(action, container.id, container.name, attributes)])
 
     def limit_did(self, id: str, news: News) -> None:
-        """A limit of a running container killed something of it, or held it back."""
+        """A limit of a running container killed something of it, or held it back; or somebody froze it."""
         container = self.table.get(id)
         if container is None:
+            return
+        if news.kind in ("frozen", "thawed"):
+            self.note(news.kind, container)
             return
         if news.kind != "oom":
             self.note(news.kind, container, hits=news.more, total=news.total)
@@ -108,6 +114,8 @@ class Engine:
         """Forget a removed container, but for those who ask how it ended."""
         self.table.drop(container.id)
         self.bases.pop(container.id, None)
+        self.cgroups.drop(container.id)
+        self.hooks.drop(container.id)
         self.departed[container.id] = container
         if len(self.departed) > REMEMBERED:
             self.departed.popitem(last=False)

@@ -17,6 +17,7 @@ from asyncrt.engine.stop import task_of
 from asyncrt.errors import AsyncrtError, BadRequest, Conflict
 from asyncrt.model.container import Container
 from asyncrt.model.options import ExecOptions
+from asyncrt.supervisor import pressure
 from asyncrt.supervisor.task import ExecTask
 from shimd.spec.config import Process
 from shimd.spec.decode import encode
@@ -45,6 +46,8 @@ async def execute(
     except BaseException:
         close_all(execution.master)
         raise
+    if engine.cgroups.has_accounts_beside(container.id):
+        await trio.to_thread.run_sync(pressure.gather, engine.cgroups, container.id)
     engine.note("exec_start", container, exec=execution.id, pid=pid, command=" ".join(options.args)[:200])
     engine.nursery.start_soon(_note_end, engine, container, execution)
     return execution

@@ -26,14 +26,14 @@ import trio
 from asyncrt.content.collect import reachable
 from asyncrt.content.jobs import Blobs
 from asyncrt.content.store import Content
-from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable
+from asyncrt.errors import AsyncrtError, BadImage, Conflict, NoSuchObject, Unavailable
 from asyncrt.images import blobs as store
 from asyncrt.images import config as configs
 from asyncrt.images import conversion, documents, image
 from asyncrt.images.conversion import Settings
 from asyncrt.images.documents import Manifest
 from asyncrt.images.image import Documents, Image
-from asyncrt.images.unpacking import Layer, Unpacking
+from asyncrt.images.unpacking import Layer, Ready, Unpacking
 from asyncrt.metadata.changes import AppendEvent, DropImage, PutEdges, PutImage
 from asyncrt.metadata.writer import Writer
 from asyncrt.model import platform as platforms
@@ -105,13 +105,20 @@ class Images:
         from asyncrt.registry.credentials import Credentials
         from asyncrt.registry.endpoints import Settings
 
-        async with open_client(Settings(_hosts()), Credentials()) as client, open_fetches(self.blobs) as fetches:
+        async with open_client(Settings(hosts()), Credentials()) as client, open_fetches(self.blobs) as fetches:
             self._open.set((client, fetches))
             await trio.sleep_forever()
 
-    async def _registry(self) -> tuple[Client, Fetches]:
+    async def registry(self) -> tuple[Client, Fetches]:
+        """The client and the fetches that all share."""
         self._wanted.set()
         return await self._open.wait()
+
+    async def forget_logins(self) -> None:
+        """Somebody has logged in or out."""
+        if self._open.done:
+            client, _ = await self._open.wait()
+            client.forget_logins()
 
     async def keep_house(self) -> None:
         """Give to the disk what came, in quiet moments; until cancelled."""
@@ -152,6 +159,18 @@ class Images:
         name, named = self._lookup(text)
         return await self._ready(name, named.target, wanted or platforms.host())
 
+    async def stored(self, text: str, wanted: Platform) -> Found:
+        """The image of that name with all its blobs here, pulled if they are not; its layers may not be unpacked."""
+        try:
+            name, named = self._lookup(text)
+            found = await self._stored(name, named.target, wanted)
+        except NoSuchObject:
+            return await self.pull(text, wanted)
+        chains = chain_ids(_diff_ids(found))
+        if not chains:
+            raise BadImage("unpack image", name, "it has no layers")
+        return Found(name, found, chains[-1], conversion.convert(found.config, name))
+
     def _lookup(self, text: str) -> tuple[str, NamedImage]:
         reference = references.parse(text)
         named = self._names.get(str(reference))
@@ -165,13 +184,12 @@ class Images:
         if known is not None and self._snapshots.layers.has(known.chain):
             return known._replace(name=name)
         found = await self._stored(name, target, wanted)
-        layers = [Layer(*pair) for pair in zip(found.layers, _diff_ids(found), strict=True)]
-        chain = await self._unpacking.unpack(layers)
+        chain = await self._unpacking.unpack(layers_of(found))
         self._found[key] = Found(name, found, chain, conversion.convert(found.config, name))
         return self._found[key]
 
     async def _stored(self, name: str, target: Descriptor, wanted: Platform) -> Image:
-        source = _Stored(self.blobs, name)
+        source = Stored(self.blobs, name)
         descriptor, manifest = await image.choose(source, target, await source.get(target), wanted, name)
         configs.runnable(manifest, name)
         data = await store.document(self.blobs, manifest.config, name)
@@ -203,18 +221,22 @@ class Images:
 
         reference = references.parse(text)
         wanted = wanted or platforms.host()
-        client, fetches = await self._registry()
+        client, fetches = await self.registry()
         async with self.using():
-            got = await pull(client, fetches, self.blobs, reference, wanted, progress)
+            got = await pull(client, fetches, self.blobs, reference, wanted, progress, meanwhile=self._unpack)
             await self._remember(str(reference), got.target)
             return await self._ready(str(reference), got.target, wanted)
+
+    async def _unpack(self, image: Image, ready: Ready) -> None:
+        """Each layer as soon as it is there."""
+        await self._unpacking.unpack(layers_of(image), ready)
 
     async def push(self, text: str, progress: trio.MemorySendChannel[Progress] | None = None) -> Descriptor:
         """To the registry that the name says. NoSuchObject if it, or a part of it, is not here."""
         from asyncrt.images.push import push
 
         name, named = self._lookup(text)
-        client, _ = await self._registry()
+        client, _ = await self.registry()
         reference = references.parse(name)
         beside = [one.path for one in map(references.parse, self._names) if one.host == reference.host]
         await push(client, self.blobs, named.target, reference, beside, progress)
@@ -274,12 +296,12 @@ class Images:
         def sweep() -> list[str]:
             live = reachable([one.target.digest for one in self._names.values()], children)
             gone = [str(digest) for digest in self.content.collect(lambda: live)]
-            self._drop_layers(kept)
+            self._droplayers_of(kept)
             return gone
 
         return await trio.to_thread.run_sync(sweep)
 
-    def _drop_layers(self, kept: set[str]) -> None:
+    def _droplayers_of(self, kept: set[str]) -> None:
         """From the top down; what a kept layer stands on stays, as its Conflict says."""
         waiting = [chain for chain in self._snapshots.layers.chains() if str(chain) not in kept]
         while waiting:
@@ -341,11 +363,11 @@ class Images:
         self._open.fail(Unavailable("ask", "registry", "the engine is being stopped"))
 
 
-def _hosts() -> Mapping[str, HostSettings]:
-    """Who may be asked without TLS: this machine, as docker has it, and those that the user names (INSECURE)."""
+def hosts(*more: str) -> Mapping[str, HostSettings]:
+    """Who may be asked without TLS: this machine, as docker has it, whom the user names (INSECURE), and `more`."""
     from asyncrt.registry.endpoints import HostSettings
 
-    named = [host.strip() for host in os.environ.get(INSECURE, "").split(",")]
+    named = [*more, *(host.strip() for host in os.environ.get(INSECURE, "").split(","))]
     plain = HostSettings(insecure=True)
 
     class Hosts(dict[str, HostSettings]):
@@ -372,11 +394,18 @@ def laid_over(options: Options, found: Found) -> Options:
     )
 
 
+def layers_of(image: Image) -> list[Layer]:
+    """Each with its diffID, the lowest first."""
+    return [Layer(*pair) for pair in zip(image.layers, _diff_ids(image), strict=True)]
+
+
 def _diff_ids(image: Image) -> list[Digest]:
     return [Digest.parse(text) for text in image.config.rootfs.diff_ids or ()]
 
 
-class _Stored(Documents):
+class Stored(Documents):
+    """Documents out of the store."""
+
     def __init__(self, blobs: Blobs, subject: str) -> None:
         self._blobs = blobs
         self._subject = subject

@@ -20,7 +20,8 @@ import time
 import structlog
 import trio
 
-from asyncrt.engine import ending
+from asyncrt.engine import ending, hooking
+from asyncrt.engine.create import place
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import AsyncrtError
 from asyncrt.model.container import Container
@@ -35,6 +36,7 @@ async def recover(engine: Engine) -> None:
     """Bring records and machine together. Done before the first request is taken."""
     for container in engine.writer.store.load_containers():
         engine.table.put(container)
+        place(engine, container)
     limiter = trio.CapacityLimiter(AT_ONCE)
 
     async def one(container: Container) -> None:
@@ -49,6 +51,8 @@ async def recover(engine: Engine) -> None:
 
 
 async def _find(engine: Engine, container: Container) -> None:
+    if container.poststop_due:
+        await trio.to_thread.run_sync(hooking.read_back, engine, container)
     path = engine.shim_socket(container.id)
     had_shim = path.exists()
     if had_shim:
@@ -62,7 +66,9 @@ async def _find(engine: Engine, container: Container) -> None:
     if container.state == "stopped":
         if had_shim:
             await ending.dead_shim_cleared(engine, container.id)
-        if container.options.auto_remove:
+        if container.poststop_due:
+            engine.nursery.start_soon(ending.after_stop, engine, container)
+        elif container.options.auto_remove:
             engine.nursery.start_soon(ending.auto_remove, engine, container.id)
         return
     written = await trio.to_thread.run_sync(ending.read_record, engine, container.id)

@@ -25,12 +25,16 @@ What each request answers:
     Update              Item: Outcome per container; End
     StatsOf             Item: a list of Stats per sample; End
     Top                 End: a list of Process
+    PressureOf          Item: null once it is watched, then Pressure whenever it was reached; End when it ended
     Pull, Push          Item: BlobProgress; End: a dict with the digest
     Images              End: a list of ImageSummary
     Tag                 End: {"name": in full}
     RemoveImage         Item: Outcome per name (`id` is how many blobs went); End
     Load                fd: the archive; End: the names
     Save                fd: where to; End
+    Copy                Item: BlobProgress; End: a dict with the digest and media type of what is there now
+    Unpack              End: {"name": in full}
+    Login, Logout       End: {"kept": where}, {"gone": whether}
     CloseStdin          End
     Resize              End
     Exec                fds: stdin, stdout, stderr, or none with a terminal; Item: {"exec": id, "pid": n}, and with a
@@ -56,6 +60,8 @@ from asyncrt.model.frames import MAX_FRAME as MAX_FRAME
 from asyncrt.model.frames import FrameError as FrameError
 from asyncrt.model.frames import FrameReader as FrameReader
 from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
+from asyncrt.model.limits import Limits
+from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.request import Request
 
@@ -113,8 +119,11 @@ class Wait(Request, frozen=True):
 
 
 class Kill(Request, frozen=True):
+    """To its first process, or with `all` to every process of it."""
+
     refs: tuple[str, ...]
     signal: int = 9
+    all: bool = False
 
 
 class Stop(Request, frozen=True):
@@ -173,6 +182,8 @@ class Update(Request, frozen=True):
     cpus: float | None = None
     cpuset_cpus: str | None = None
     pids_limit: int | None = None
+    limits: Limits = Limits()
+    """What is set in it is changed; the rest stays."""
 
 
 class StatsOf(Request, frozen=True):
@@ -187,6 +198,19 @@ class Top(Request, frozen=True):
     """The processes of a container."""
 
     ref: str
+
+
+class PressureOf(Request, frozen=True):
+    """Tell whenever tasks of it waited for a resource (cpu, io, memory) for so long within `window_us` microseconds.
+
+    One of `some_us` (some tasks waited) and `full_us` (all did at once). Conflict where this machine keeps no account.
+    """
+
+    ref: str
+    resource: str
+    some_us: int = 0
+    full_us: int = 0
+    window_us: int = 2_000_000
 
 
 class CloseStdin(Request, frozen=True):
@@ -272,6 +296,7 @@ AnyRequest = (
     | Update
     | StatsOf
     | Top
+    | PressureOf
     | Pull
     | Push
     | Images
@@ -279,6 +304,10 @@ AnyRequest = (
     | RemoveImage
     | Load
     | Save
+    | Copy
+    | Unpack
+    | Login
+    | Logout
     | CloseStdin
     | Resize
     | Exec

@@ -23,6 +23,7 @@ from asyncrt.model.container import Container, Exit
 from asyncrt.model.events import Event
 from asyncrt.model.image import BlobProgress, ImageSummary
 from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
+from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.protocol import (
     AnyRequest,
@@ -158,8 +159,8 @@ class Client:
         """How each ended, in the order asked; blocks until the last has."""
         return typed(self.call(Wait(tuple(refs))).result(), list[Progress])
 
-    def kill(self, refs: Iterable[str], signal: int = 9) -> Iterator[Outcome]:
-        return each(self.call(Kill(tuple(refs), signal)), Outcome)
+    def kill(self, refs: Iterable[str], signal: int = 9, all: bool = False) -> Iterator[Outcome]:
+        return each(self.call(Kill(tuple(refs), signal, all)), Outcome)
 
     def stop(self, refs: Iterable[str], timeout: float = 10.0) -> Iterator[Outcome]:
         """SIGTERM, then SIGKILL after `timeout` seconds."""
@@ -204,9 +205,25 @@ class Client:
         """The names of the images in the archive that `fd` gives (a file or a pipe)."""
         return typed(self.call(Load(), (fd,)).result(), list[str])
 
-    def save(self, refs: Iterable[str], fd: int) -> None:
-        """One archive of these images into `fd`."""
-        self.call(Save(tuple(refs)), (fd,)).result()
+    def save(self, refs: Iterable[str], fd: int, format: str = "") -> None:
+        """One archive of these images into `fd`; with "oci-dir" a layout into that directory. See Save."""
+        self.call(Save(tuple(refs), format), (fd,)).result()
+
+    def copy(self, wish: Copy) -> Iterator[BlobProgress]:
+        """An image from one place to another, as `asyncrt copy`; paths are absolute."""
+        return each(self.call(wish), BlobProgress)
+
+    def unpack(self, image: str, path: str, platform: str = "", what: str = "bundle") -> str:
+        """An image into a new directory, as a bundle, "rootfs" or "config"; its name in full."""
+        return typed(self.call(Unpack(image, path, platform, what)).result(), dict[str, str])["name"]
+
+    def login(self, host: str, user: str, password: str) -> str:
+        """Try and keep credentials; where they are kept."""
+        return typed(self.call(Login(host, user, password)).result(), dict[str, str])["kept"]
+
+    def logout(self, host: str) -> bool:
+        """Forget them; whether there were any."""
+        return typed(self.call(Logout(host)).result(), dict[str, bool])["gone"]
 
     def logs(self, ref: str) -> dict[str, int]:
         """Open fds by name: stdout, stderr, index, those that exist. The caller closes them."""

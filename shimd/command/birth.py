@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from shimd.command import hooking, phases, plain
+from shimd.command import hooking, notify, phases, plain
 from shimd.command.flags import number, text
 from shimd.command.journal import Journal
 from shimd.command.record import Record
-from shimd.command.shelf import CONFIG, PLAIN, Shelf
+from shimd.command.shelf import CONFIG, NOTIFY, PLAIN, Shelf
 from shimd.container import bundle, hooks, launch
 from shimd.container import cgroups as container_cgroups
 from shimd.container.launch import Born
@@ -22,7 +22,7 @@ from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import cgroups, processes
 from shimd.linux.proc import state_and_start
 from shimd.spec import text as json
-from shimd.spec.config import OCI_VERSION, Config
+from shimd.spec.config import OCI_VERSION, Config, Mount
 from shimd.wire import channel
 from shimd.wire.messages import Go, HooksDue, Ready, Refused
 
@@ -56,6 +56,12 @@ class Birth:
             place, lambda finding: journal.warn(str(finding)), text(values, "config") or CONFIG
         )
         self.place = place
+        self.notify = notify_place(self.config)
+        if self.notify:
+            source = f"{shelf.path}/{NOTIFY}"
+            mount = Mount(self.notify, "bind", os.path.abspath(source), notify.OPTIONS)
+            self.config = self.config._replace(mounts=(*self.config.mounts, mount))
+            self.env.append(f"{notify.VARIABLE}={self.notify}/{notify.SOCKET}")
         self.hierarchies = cgroups.hierarchies()
         self.plan = bundle.compile(self.config, self.hierarchies, self.wish)
         if journal.loud:
@@ -106,6 +112,8 @@ class Birth:
         self.shelf.write(record)
         self.shelf.put(CONFIG, json.write(self.document))
         making.start_fds = self.shelf.make_fifos()
+        if self.notify:
+            os.mkdir(f"{self.shelf.path}/{NOTIFY}", 0o755)
         return making
 
     def _share_cgroup(self, record: Record, making: Making) -> None:
@@ -134,7 +142,8 @@ class Birth:
             self._await_ready(record, born)
             record.ready = True
             self.shelf.write(record)
-            if words := plain.words(record):
+            words = "" if self.notify else plain.words(record)  # the front does not wait for READY
+            if words:
                 self.shelf.put(PLAIN, words)
             if self.pid_file:
                 write_pid_file(self.pid_file, born.pid)
@@ -190,6 +199,18 @@ def record_of(id: str, place: str, config: Config, document: Mapping[str, Any], 
         shared=False,
         hooks=hooking.later(document),
     )
+
+
+def notify_place(config: Config) -> str:
+    """Where the directory of its NOTIFY_SOCKET is mounted; "" if it gets none.
+
+    That is so where no manager asks, where the config brings one (podman has its own), and where nothing is mounted.
+    """
+    process = config.process
+    own = any(space.type == "mount" and not space.path for space in config.linux.namespaces)
+    brought = process is not None and any(entry.startswith(f"{notify.VARIABLE}=") for entry in process.env)
+    path = notify.managers()
+    return notify.place_inside(path) if path and own and not brought else ""
 
 
 def inherited_fds(asked: int) -> tuple[tuple[int, ...], list[str]]:

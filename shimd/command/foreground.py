@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 
+from shimd.command.notify import Notice
 from shimd.command.terminal import Terminal
 from shimd.linux import processes, signals
 
@@ -25,16 +26,20 @@ class Foreground:
         if adopt:
             processes.prctl(processes.PR_SET_CHILD_SUBREAPER, 1)
 
-    def wait(self, pid: int, pidfd: int, terminal: Terminal | None) -> int:
+    def wait(self, pid: int, pidfd: int, terminal: Terminal | None, notice: Notice | None = None) -> int:
         """The child's exit code as a shell has it, once all of its terminal's output is out."""
         poll = select.poll()
         poll.register(self.signals, select.POLLIN)
+        if notice is not None:
+            poll.register(notice.fileno(), select.POLLIN)
         if terminal is not None:
             terminal.register(poll)
         while True:
             for fd, _ in poll.poll():
                 if terminal is not None and fd in terminal.fds:
                     terminal.move(fd, poll)
+            if notice is not None:
+                notice.hand_on()
             code = self._hear(pid, pidfd, terminal)
             if code is not None:
                 if terminal is not None:

@@ -14,14 +14,17 @@ LONGEST = 4096
 HANDED = "ASYNCRT_OCI_OUTCOME"  # the front knocked, and left this fd of the fifo `outcome` for us to read
 
 
+HOOK = b"\0"  # shimd/container/waiting.py, which is not imported for it
+
+
 class HookFailed(RuntimeTrouble):
-    """A poststart hook failed: the container is to be destroyed (runtime.md, "Lifecycle", 9, 12 and 13)."""
+    """A startContainer or poststart hook failed: the container is to be destroyed (runtime.md, "Lifecycle", 7, 9)."""
 
 
 def open_(shelf: Shelf, record: Record, journal: Journal) -> None:
     """Let a created container's program run, then its poststart hooks. RuntimeTrouble if it does not run.
 
-    HookFailed if a poststart hook fails: it was killed, and is the caller's to remove.
+    HookFailed if a startContainer or poststart hook fails: it has ended, and is the caller's to remove.
     """
     outcome = os.open(f"{shelf.path}/{OUTCOME}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -54,7 +57,8 @@ def failure(record: Record, words: bytes) -> RuntimeTrouble:
 
     if not removal.await_end(record):
         removal.kill(record)
-    return RuntimeTrouble(Trouble("start", record.id, words.decode(errors="replace")))
+    kind = HookFailed if words.startswith(HOOK) else RuntimeTrouble
+    return kind(Trouble("start", record.id, words.removeprefix(HOOK).decode(errors="replace")))
 
 
 def _knock(shelf: Shelf) -> None:

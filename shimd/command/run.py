@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shimd.command import gate, removal
+from shimd.command import gate, notify, removal
 from shimd.command.birth import Birth, Newborn, connect_console
 from shimd.command.context import Context
 from shimd.command.flags import text
@@ -23,7 +23,9 @@ def main(context: Context) -> int:
     socket = text(context.values, "console-socket")
     if context.values["detach"]:
         newborn = birth.deliver(connect_console(socket, wanted))
-        _start(shelf, newborn, context)
+        notice = _start(shelf, newborn, context)
+        if notice is not None:
+            notice.wait(newborn.record)
         return 0
     if socket:
         hint = "add --detach, or leave it out"
@@ -34,8 +36,8 @@ def main(context: Context) -> int:
         newborn = birth.deliver(terminal.theirs if terminal else -1)
         if terminal is not None:
             terminal.take()
-        _start(shelf, newborn, context)
-        code = foreground.wait(newborn.born.pid, newborn.born.pidfd, terminal)
+        notice = _start(shelf, newborn, context)
+        code = foreground.wait(newborn.born.pid, newborn.born.pidfd, terminal, notice)
     finally:
         if terminal is not None:
             terminal.restore()
@@ -44,15 +46,17 @@ def main(context: Context) -> int:
     return code
 
 
-def _start(shelf: Shelf, newborn: Newborn, context: Context) -> None:
+def _start(shelf: Shelf, newborn: Newborn, context: Context) -> notify.Notice | None:
     shelf.lock()
     try:
+        notice = notify.opened(shelf, context.journal)
         gate.open_(shelf, newborn.record, context.journal)
     except RuntimeTrouble:
         removal.kill(newborn.record)
         removal.remove(shelf, newborn.record, context.journal)
         raise
     shelf.unlock()
+    return notice
 
 
 def _remove(shelf: Shelf, newborn: Newborn, context: Context) -> None:

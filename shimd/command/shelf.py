@@ -5,6 +5,7 @@
     config.json  the config as create found it, for exec
     start        fifo: a byte in it runs the program
     outcome      fifo: its end says that it runs, words say why not
+    notify/      the socket by which its program says that it is ready, where a manager asked (notify.py)
 
 The lock is flock(2) on the directory itself: it goes with its holder, and there is no file to leave behind. Who has it
 changes the container; who only looks takes none, since the record is replaced and never half written.
@@ -24,7 +25,9 @@ CONFIG = "config.json"
 START = "start"
 OUTCOME = "outcome"
 PLAIN = "plain"
-FILES = (STATE, STATE + ".new", CONFIG, START, OUTCOME, PLAIN)
+NOTIFY = "notify"
+FILES = (STATE, STATE + ".new", CONFIG, START, OUTCOME, PLAIN, f"{NOTIFY}/notify")
+DIRECTORIES = (f"/{NOTIFY}", "")
 
 
 def default_root() -> str:
@@ -138,10 +141,11 @@ class Shelf:
                 os.unlink(f"{self.path}/{name}")
             except FileNotFoundError:
                 continue
-        try:
-            os.rmdir(self.path)
-        except FileNotFoundError:
-            return
+        for name in DIRECTORIES:
+            try:
+                os.rmdir(self.path + name)
+            except FileNotFoundError:
+                continue
 
     def missing(self) -> RuntimeTrouble:
         """The words by which callers know a container that is gone."""

@@ -8,7 +8,7 @@ neither ever lacks an end while init holds them:
       | -- a byte into start ------------> |
       |                                    | startContainer hooks, exec
       | <- EOF on outcome ---------------- | exec closed it: the program runs (or init was killed)
-      | <- words, then EOF --------------- | or: why it does not run
+      | <- words, then EOF --------------- | or: why it does not run; after HOOK it was a hook that failed
 
 Whether `start` has a reader is also how others tell created from running (open(2), ENXIO).
 """
@@ -28,6 +28,7 @@ from shimd.linux import signals
 from shimd.spec.config import Hook
 
 SIGPIPE = 13
+HOOK = b"\0"  # before the words; a path or an argument cannot hold it
 PIPE_BUF = 4096  # so much is written at once or not at all (pipe(7))
 
 
@@ -101,6 +102,11 @@ class Await(NamedTuple):
         os.read(start, 1)
         try:
             run = self._after_hooks(making) if self.hooks else self.run
+        except RuntimeTrouble as error:
+            _give_up(outcome, error.trouble, HOOK)
+        except OSError as error:
+            _give_up(outcome, Trouble("run", "startContainer hooks", (error.strerror or str(error)).lower()), HOOK)
+        try:
             keep(making)
             run.execute(making)
         except RuntimeTrouble as error:
@@ -109,28 +115,51 @@ class Await(NamedTuple):
             _give_up(outcome, Trouble("run", self.run.describe()[1], (error.strerror or str(error)).lower()))
 
     def _after_hooks(self, making: Making) -> identity.Exec | seccomp.ConfinedExec | NothingToRun:
-        """What is left to do once the hooks have run, each under the program's filter."""
-        run = self.run
-        hooks = ContainerHooks("startContainer", self.hooks, self.env)
-        if not isinstance(run, seccomp.ConfinedExec):  # a filter that there is was loaded before
-            hooks.execute(making)
-            return run
-        if run.load.listener is None:
-            hooks._replace(confine=run.load).execute(making)
-            return run
-        # The agent knows one listener a start: it is init that loads the filter, and its hooks inherit it.
-        run.confine(making)
-        hooks.execute(making)
-        return run.exec
+        if isinstance(self.run, NothingToRun):
+            ContainerHooks("startContainer", self.hooks, self.env).execute(making)
+            return self.run
+        return after_hooks(self.run, self.hooks, self.env, making)
 
 
-def _give_up(outcome: int, trouble: Trouble) -> NoReturn:
+def after_hooks(
+    run: identity.Exec | seccomp.ConfinedExec, hooks: tuple[Hook, ...], env: tuple[str, ...], making: Making
+) -> identity.Exec | seccomp.ConfinedExec:
+    """What is left to do once the startContainer hooks have run, each under the program's filter."""
+    steps = ContainerHooks("startContainer", hooks, env)
+    if not isinstance(run, seccomp.ConfinedExec):  # a filter that there is was loaded before
+        steps.execute(making)
+        return run
+    if run.load.listener is None:
+        steps._replace(confine=run.load).execute(making)
+        return run
+    # The agent knows one listener a start: it is init that loads the filter, and its hooks inherit it.
+    run.confine(making)
+    steps.execute(making)
+    return run.exec
+
+
+class HookedExec(NamedTuple):
+    """Run the startContainer hooks, become the program. Stands where Exec stands, for who waits for no `start`."""
+
+    hooks: tuple[Hook, ...]
+    run: identity.Exec | seccomp.ConfinedExec
+
+    def describe(self) -> tuple[str, str]:
+        return self.run.describe()
+
+    def execute(self, making: Making) -> None:
+        run = self.run.exec if isinstance(self.run, seccomp.ConfinedExec) else self.run
+        env = tuple(f"{name}={value}" for name, value in run.environment(making).items())
+        after_hooks(self.run, self.hooks, env, making).execute(making)
+
+
+def _give_up(outcome: int, trouble: Trouble, mark: bytes = b"") -> NoReturn:
     """The command that bore us went long ago: tell the one that said start, and whoever reads our stderr."""
     signals.ignore(SIGPIPE)
     words = str(trouble).encode(errors="replace")[: PIPE_BUF - 1]
-    for fd in (outcome, 2):
+    for fd, text in ((outcome, mark + words), (2, words + b"\n")):
         try:
-            os.write(fd, words + (b"\n" if fd == 2 else b""))
+            os.write(fd, text)
         except OSError:
             continue  # nobody reads there; the exit code still says something
     os._exit(trouble.code or RUNTIME_FAILED)

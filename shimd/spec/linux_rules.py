@@ -137,9 +137,10 @@ def sysctls_are_namespaced(config: Config) -> Iterator[Finding]:
             yield Finding(here, "is the whole machine's, not a namespace's", "set it on the host")
         elif config.linux.namespace(needed) is None:
             yield Finding(here, f"needs a {needed} namespace", "it would change the host's")
-        for name_of, value in (("hostname", config.hostname), ("domainname", config.domainname)):
-            if file == f"kernel/{name_of}" and value and value != config.linux.sysctl[name]:
-                yield Finding(here, f"is given together with another {name_of}", "leave one of the two")
+        if file == "kernel/hostname":  # runc and crun refuse it too
+            yield Finding(here, "has a property of its own", "use $.hostname")
+        if file == "kernel/domainname" and config.domainname and config.domainname != config.linux.sysctl[name]:
+            yield Finding(here, "is given together with another domainname", "leave one of the two")
 
 
 def namespace_of_sysctl(file: str) -> str:

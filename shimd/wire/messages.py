@@ -273,7 +273,21 @@ class Delivered(NamedTuple):
     timeline: list[tuple[str, int]]
 
 
+# midwife <-> supervisor, where the container has hooks (docs/walks/hooks.md)
+
 # midwife (or shim) <-> init, on the sync socket
+
+
+class AtHooks(NamedTuple):
+    """midwife, on the line to the supervisor: init `pid` waits for the runtime's hooks; the answer goes to the fd."""
+
+    pid: int
+
+
+class HooksRan(NamedTuple):
+    """supervisor, to the fd of AtHooks: the runtime's hooks have run, or one failed."""
+
+    trouble: Trouble | None
 
 
 class Ready(NamedTuple):
@@ -326,6 +340,8 @@ Message = (
     | Refused
     | Go
     | HooksDue
+    | AtHooks
+    | HooksRan
 )
 
 # Numbers are for ever: a shim outlives the supervisor's version. A new message gets the next one.
@@ -359,4 +375,6 @@ NUMBERS: dict[int, type[Message]] = {
     32: Go,
     33: Delivered,
     34: HooksDue,
+    80: AtHooks,
+    81: HooksRan,
 }

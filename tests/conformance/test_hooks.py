@@ -186,12 +186,14 @@ def test_a_hook_of_create_that_fails(bundle: Bundle, moment: str) -> None:
 
 
 def test_a_start_container_hook_that_fails(bundle: Bundle) -> None:
-    """runtime.md, Lifecycle, 7: an error, and the program is not run."""
+    """runtime.md, Lifecycle, 7, 12 and 13: an error, no program, the container is destroyed, poststop is called."""
     add(bundle, "startContainer", "fail", "1")
+    add(bundle, "poststop", "trace", place(bundle, "poststop", "calls"), "poststop")
     container = bundle.does("touch", "/tmp/ran").create()
     container.start().refused()
     assert not (bundle.rootfs / "tmp/ran").exists()
-    assert not container.exists() or container.ended()
+    assert not container.exists()
+    assert (bundle.rootfs / "tmp/calls").read_text() == "poststop\n"
 
 
 def test_a_poststart_hook_that_fails(bundle: Bundle) -> None:

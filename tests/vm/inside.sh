@@ -13,6 +13,15 @@ port() { # the device behind a virtio port that virtme-ng made
     done
 }
 
+imported() { # what run.sh packed, from memory and in its place
+    mkdir -p /run/imported
+    mount -t tmpfs -o size=800m,mode=755 imported /run/imported || return
+    tar -xf "$ASYNCRT_VM_ARCHIVE" -C /run/imported 2>/dev/null || return
+    for place in $ASYNCRT_VM_IMPORTED; do
+        mount --bind "/run/imported$place" "$place" || return
+    done
+}
+
 run() {
     [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || {
         printf 'vm: /sys/fs/cgroup is no cgroup2\n' >&2
@@ -27,6 +36,7 @@ run() {
         mount --move /run/project "$project" || return 1
         ;;
     esac
+    [ -z "${ASYNCRT_VM_ARCHIVE:-}" ] || imported || return 1
     cd "$project" || return 1
     modprobe -q loop || true # the machine's only disk, for limits on one
     truncate -s 1M /tmp/disk && losetup -f /tmp/disk || true

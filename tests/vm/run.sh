@@ -35,6 +35,14 @@ sh setup.sh dev
 .venv/bin/python -m compileall -q asyncrt shimd tests # the guest cannot write here, and compiles slowly
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
+# What every command of a test imports: the guest takes it into memory in one go, since by 9p it asks for each file.
+stdlib=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+archive=$(mktemp "$cache/imported.XXXXXX")
+status=$(mktemp)
+trap 'rm -f -- "$status" "$archive"' EXIT
+imported="$stdlib $PWD/asyncrt $PWD/shimd $PWD/tests $PWD/.venv/lib"
+# shellcheck disable=SC2086
+tar -cPf "$archive" --exclude="$stdlib/test" --exclude="$stdlib/site-packages" --exclude='*/mypy*' --exclude='*/ruff*' $imported
 
 if [ "$(cat "$cache/virtme/version" 2>/dev/null)" != "$virtme" ]; then
     printf 'vm: installing virtme-ng %s into %s\n' "$virtme" "$cache" >&2
@@ -64,11 +72,9 @@ if [ ! -e "$cache/$kernel/made" ]; then
 fi
 image=$(ls "$cache/$kernel"/boot/vmlinuz-*)
 
-status=$(mktemp)
-trap 'rm -f -- "$status"' EXIT
 emulate=--disable-kvm
 [ "${ASYNCRT_VM_KVM:-}" != 1 ] || emulate=
-inside="sh $(quoted "$PWD/tests/vm/inside.sh")" # virtme-ng wants one string, for a shell
+inside="ASYNCRT_VM_ARCHIVE=$(quoted "$archive") ASYNCRT_VM_IMPORTED=$(quoted "$imported") sh $(quoted "$PWD/tests/vm/inside.sh")" # virtme-ng wants one string, for a shell
 for word in "$@"; do
     inside="$inside $(quoted "$word")"
 done

@@ -121,5 +121,5 @@ int read_words(struct words *words)
         words->root = "/run/asyncrt-oci";
     return is_plain_path(words->root) && (!words->bundle || is_plain_path(words->bundle)) &&
            (!words->pid_file || is_plain_path(words->pid_file)) && !variable(words, "LISTEN_FDS") &&
-           open_log(words->log);
+           !variable(words, "NOTIFY_SOCKET") && open_log(words->log);
 }

@@ -80,12 +80,39 @@ def test_the_first_failure_is_the_last_hook(oci: Runtime, log: Path) -> None:
     assert lines(log) == []
 
 
-def test_a_failed_start_container_hook_ends_the_container(oci: Runtime) -> None:
-    place = bundle(oci, {"startContainer": [{"path": "/bin/false"}]}, "touch", "/tmp/ran")
+def test_a_failed_start_container_hook_ends_the_container(oci: Runtime, log: Path) -> None:
+    """runtime.md, "Lifecycle", 7: and it is destroyed, and its poststop hooks run (12, 13)."""
+    held = {"startContainer": [{"path": "/bin/false"}], "poststop": [hook("poststop", log)]}
+    place = bundle(oci, held, "touch", "/tmp/ran")
+    said = "error running hook /bin/false: startContainer hook failed with exit code 1"
+    for deed in ("start", "run"):
+        if deed == "start":
+            oci.must("create", "-b", place, C)
+            assert said in oci.fails("start", C)
+        else:
+            assert said in oci.fails("run", "-b", place, C)
+        assert oci.ids() == []
+        assert cgroups_of(C) == []
+        assert not (oci.folder / "ran").exists()
+    assert [line[0] for line in lines(log)] == ["poststop", "poststop"]
+
+
+def test_a_program_that_cannot_be_run_leaves_a_stopped_container(oci: Runtime) -> None:
+    """That is no hook's failure: callers delete it, as they do with runc."""
+    place = bundle(oci, {"startContainer": [{"path": "/bin/true"}]}, "/bin/garbage")
     oci.must("create", "-b", place, C)
-    assert "error running hook /bin/false: startContainer hook failed with exit code 1" in oci.fails("start", C)
+    assert "exec format error" in oci.fails("start", C)
     oci.await_status(C, "stopped")
-    assert not (oci.folder / "ran").exists()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_hook_begins_with_usual_signals(oci: Runtime, log: Path, moment: str) -> None:
+    """Python ignores SIGPIPE and SIGXFSZ from its first moment on, which execve(2) would hand on."""
+    path = "/tmp/log" if moment == "startContainer" else str(log)
+    asks = {"path": "/bin/sh", "args": ["sh", "-c", f"grep -E 'Sig(Ign|Blk)' /proc/self/status >{path}"]}
+    oci.must("run", "-b", bundle(oci, {moment: [{**asks, "env": ["PATH=/bin:/usr/bin"]}]}, "true"), C)
+    blocked, ignored = (int(line.split()[1], 16) for line in log.read_text().splitlines())
+    assert (blocked, ignored & (1 << 12 | 1 << 24)) == (0, 0)
 
 
 FORBID = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}

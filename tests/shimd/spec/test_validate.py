@@ -317,6 +317,13 @@ def test_propagations(mode: str) -> None:
 def test_a_domain_name_has_one_source() -> None:
     document = put(put(usual(), "domainname", "a.org"), "linux/sysctl", {"kernel.domainname": "b.org"})
     assert refusal(document).path == '$.linux.sysctl["kernel.domainname"]'
+    for name in ("a", "b"):
+        document = put(put(usual(), "hostname", "a"), "linux/sysctl", {"kernel.hostname": name})
+        assert refusal(document).path == '$.linux.sysctl["kernel.hostname"]'
+
+
+def test_the_domain_name_may_be_said_twice() -> None:
+    document = put(usual(), "domainname", "a.org")
     same = put(document, "linux/sysctl", {"kernel.domainname": "a.org"})
     assert load(same).domainname == "a.org"
 
