@@ -25,6 +25,7 @@ import structlog
 import trio
 
 from asyncrt.api.server import listen, serve_connections
+from asyncrt.engine import authoring
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.events import Bus
 from asyncrt.engine.hooks import Household
@@ -234,6 +235,7 @@ async def supervise(
                 directories = Directories(root, snapshots)
                 engine = Engine(root, state, writer, bus, zygote, cgroups, directories, images, jobs, hooks)
                 await trio.to_thread.run_sync(images.sweep)
+                await authoring.sweep(images, writer)
                 jobs.start_soon(images.run)
                 jobs.start_soon(images.keep_house)
                 jobs.start_soon(zygote.run)

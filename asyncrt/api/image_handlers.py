@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
+from asyncrt.engine import forgetting
 from asyncrt.engine.engine import Engine
-from asyncrt.engine.images import LAYERS, Found
+from asyncrt.engine.images import Found
 from asyncrt.errors import AsyncrtError, BadRequest, NoSuchObject, shown
 from asyncrt.model import platform as platforms
 from asyncrt.model import protocol as p
@@ -91,15 +92,10 @@ async def telling(item: Send, job: Callable[[trio.MemorySendChannel[Progress]], 
 async def _remove(engine: Engine, request: RemoveImage, item: Send) -> None:
     for ref in request.refs:
         try:
-            gone = await engine.images.remove(ref, lambda: used(engine))
+            gone = await forgetting.remove(engine.images, ref, lambda: forgetting.used(engine.table), request.force)
             await item(p.Outcome(ref, str(len(gone))))
         except AsyncrtError as error:
             await item(p.Outcome(ref, "", error.to_dict()))
-
-
-def used(engine: Engine) -> set[str]:
-    """The chains that containers stand on."""
-    return {one.options.image.removeprefix(LAYERS) for one in engine.table if one.options.image.startswith(LAYERS)}
 
 
 def _one(fds: list[int], deed: str) -> int:
@@ -146,7 +142,8 @@ async def _save(engine: Engine, request: Save, fd: int) -> None:
     for ref in request.refs:
         reference, target = engine.images.target(ref)
         found = await engine.images.find(ref)
-        wanted.append(Saved(target, (reference,), found.image.descriptor))
+        names = (reference,) if reference is not None else ()
+        wanted.append(Saved(target, names, found.image.descriptor))
     content = engine.images.content
 
     def write(data: bytes) -> None:

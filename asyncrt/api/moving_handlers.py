@@ -21,7 +21,7 @@ async def serve(engine: Engine, request: Requests, item: Send) -> Any:
     """The End value; as handlers.serve."""
     match request:
         case Copy():
-            from asyncrt.engine.copying import copy
+            from asyncrt.engine.transports import copy
 
             target = await telling(item, lambda send: copy(engine.images, request, send))
             return {"digest": target.digest, "media_type": target.media_type}

@@ -24,5 +24,5 @@ VERB = Verb(
     flags=(Flag("platform", "", "OS/ARCH", "as in linux/arm64; this machine's unless told"),),
     least=2,
     most=2,
-    more="DIRECTORY holds rootfs and no more: a mount, or what you made. To have the files as well: asyncrt unpack.",
+    more="DIRECTORY holds rootfs and no more: a mount, or what you made. With the files: asyncrt unpack.",
 )

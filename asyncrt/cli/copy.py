@@ -51,5 +51,8 @@ VERB = Verb(
     ),
     least=2,
     most=2,
-    more="Places: docker://REF oci:DIR[:TAG] oci-archive:FILE[:TAG] docker-archive:FILE[:REF] dir:DIR asyncrt:REF",
+    more=(
+        "Places: docker://REF oci:DIR[:TAG] oci-archive:FILE[:TAG] docker-archive:FILE[:REF]\n"
+        "        dir:DIR asyncrt:REF"
+    ),
 )

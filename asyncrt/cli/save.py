@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asyncrt.cli.connect import connect
 from asyncrt.cli.flags import Flag, Words
+from asyncrt.cli.outfile import written_to
 from asyncrt.cli.places import Places
 from asyncrt.cli.say import plain
 from asyncrt.cli.verb import Verb
@@ -19,26 +20,8 @@ def _save(words: Words, places: Places) -> int:
     path, form = words.one("output"), words.one("format")
     if form == "oci-dir":
         return _save_directory(words, places, path)
-    if not path:
-        if os.isatty(1):
-            raise BadRequest("write", "the archive", "stdout is a terminal", "use -o FILE, or redirect stdout")
-        with contextlib.closing(connect(places)) as client:
-            client.save(words.rest, 1, form)
-        return 0
-    half = f"{path}.part"
-    try:
-        fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise BadRequest("make", plain(half), (error.strerror or str(error)).lower()) from error
-    try:
-        with contextlib.closing(connect(places)) as client:
-            client.save(words.rest, fd, form)
-        Path(half).replace(path)
-    except BaseException:
-        Path(half).unlink()
-        raise
-    finally:
-        os.close(fd)
+    with contextlib.closing(connect(places)) as client:
+        written_to(path, lambda fd: client.save(words.rest, fd, form))
     return 0
 
 

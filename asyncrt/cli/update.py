@@ -34,7 +34,7 @@ def _update(words: Words, places: Places) -> int:
 
 
 VERB = Verb(
-    usage="update [-m SIZE] [--cpus N] [--cpuset-cpus LIST] [--pids-limit N] [LIMITS] CONTAINER...",
+    usage="update [-m SIZE] [--cpus N] [--pids-limit N] [LIMITS] CONTAINER...",
     run=_update,
     flags=(
         Flag("memory", "m", "SIZE", "as in 512m or 2g; 0: no limit"),

@@ -1,258 +1,287 @@
-"""`copy`: an image from one place to another, through the content store.
+"""cp: between a container's tree and a directory or tar of the caller's, both ends on fds.
 
-    source -> every blob in the store, by digest -> (another form, if the destination needs it) -> destination
-
-What passes through is nobody's once it has arrived: no name refers to it, and the next collection takes it. A copy that
-was broken off finds there what it had. Digests stay what they are unless the form changes: OCI's layouts hold OCI's
-documents, docker's archives have none at all, and --format says what the user wants.
+A container that runs is seen by the root of its first process: with its volumes, as it sees it itself. One that does
+not is mounted aside for the time (supervisor/aside.py), and waits with its start until that is over. A path in a
+container is resolved once, by openat2(2) in that root; from there on nothing is followed. We never enter the container:
+no chroot, no setns, so none of its files can become our code (CVE-2019-14271), and what it swaps meanwhile leads
+nowhere (CVE-2018-15664). docs/decisions/0023-copying.md.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
-import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import trio
 
-from asyncrt.engine.images import Images, Stored, hosts
-from asyncrt.errors import AsyncrtError, BadRequest, NoSuchObject, StorageFailed, shown
-from asyncrt.images import documents, formats, image
-from asyncrt.images.decoding import MAX_BYTES
-from asyncrt.images.documents import Index
-from asyncrt.model import location as locations
-from asyncrt.model import media_types, platform
-from asyncrt.model import reference as references
-from asyncrt.model.descriptor import Descriptor, Platform
-from asyncrt.model.location import Location
-from asyncrt.model.moving_requests import Copy
-from asyncrt.model.reference import Reference
+from asyncrt.engine import defaults
+from asyncrt.engine.contents import source_of, writer_to
+from asyncrt.engine.engine import Engine
+from asyncrt.errors import AsyncrtError, BadRequest, Conflict, NoSuchObject, StorageFailed
+from asyncrt.images.tars import plain
+from asyncrt.layers import changes
+from asyncrt.layers.feed import Feed
+from asyncrt.layers.limits import DEFAULT
+from asyncrt.layers.pack import packed
+from asyncrt.layers.place import Placer
+from asyncrt.layers.reader import Reader
+from asyncrt.layers.streams import piped
+from asyncrt.layers.walk import Found
+from asyncrt.model.container import Container
+from asyncrt.model.tree_requests import CopyFrom, CopyTo, Stat
+from asyncrt.supervisor import aside
+from shimd.linux.paths import MOST_LINKS, open_in_root
 
-if TYPE_CHECKING:
-    from asyncrt.images.fetching import Fetches
-    from asyncrt.images.progress import Progress
-    from asyncrt.registry.client import Client
-
-    Send = trio.MemorySendChannel[Progress]
-
-_FORMS: dict[str, Literal["oci", "v2s2"]] = {"oci": "oci", "v2s2": "v2s2"}
-
-
-async def copy(images: Images, wish: Copy, progress: Send | None = None) -> Descriptor:
-    """Do it; what the destination has now. BadRequest for what cannot be; otherwise as pull, push, load and save."""
-    source, destination = locations.parse(wish.source), locations.parse(wish.destination)
-    if wish.format and wish.format not in _FORMS:
-        raise BadRequest("copy", f"--format {shown(wish.format)}", "it is neither oci nor v2s2")
-    if wish.format == "v2s2" and destination.transport in ("oci", "oci-archive"):
-        raise BadRequest("copy", str(destination), "a layout of OCI holds no docker manifests", "leave --format away")
-    if wish.all and destination.transport == "docker-archive":
-        raise BadRequest("copy", str(destination), "docker's archive holds one platform", "leave --all away")
-    wanted = None if wish.all else platform.parse(wish.platform) if wish.platform else platform.host()
-    async with images.using():
-        target = await _take(images, source, wanted, wish, progress)
-        target = await _one_of(images, target, wanted, str(source))
-        if form := _form(wish, destination):
-            target = await trio.to_thread.run_sync(formats.convert, target, images.content, form)
-        await _put(images, target, source, destination, wish, progress)
-    return target
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+T = TypeVar("T")
 
 
-def _form(wish: Copy, destination: Location) -> Literal["oci", "v2s2"] | None:
-    if wish.format:
-        return _FORMS[wish.format]
-    return "oci" if destination.transport in ("oci", "oci-archive") else None
+async def stat_path(engine: Engine, container: Container, path: str, follow: bool) -> Stat:
+    """What a path is. NoSuchObject."""
 
-
-async def _one_of(images: Images, target: Descriptor, wanted: Platform | None, subject: str) -> Descriptor:
-    """Of an index the manifest of the platform; everything, without one."""
-    if wanted is None or target.media_type not in media_types.INDEXES:
-        return target
-    source = Stored(images.blobs, subject)
-    return (await image.choose(source, target, await source.get(target), wanted, subject))[0]
-
-
-# From
-
-
-async def _take(
-    images: Images, source: Location, wanted: Platform | None, wish: Copy, progress: Send | None
-) -> Descriptor:
-    """What the source holds, all that is needed of it in the store."""
-    if source.transport == "docker":
-        from asyncrt.images.whole import fetch
-
-        async with _registry(images, source.name, wish.plain, wish.login) as (client, fetches):
-            return await fetch(client, fetches, images.blobs, references.parse(source.name), wanted, progress)
-    if source.transport == "asyncrt":
-        return images.target(source.name)[1]
-    return await trio.to_thread.run_sync(_read_files, images, source)
-
-
-def _read_files(images: Images, source: Location) -> Descriptor:
-    """In a thread."""
-    from asyncrt.images.layout import load_layout
-    from asyncrt.images.plain_directory import load_directory
-
-    content, path = images.content, Path(source.path)
-    if source.transport == "dir":
-        return load_directory(path, content)
-    if source.transport == "oci":
-        (found,) = load_layout(path, content, only=source.name)
-        return found.target
-    return _read_archive(images, source)
-
-
-def _read_archive(images: Images, source: Location) -> Descriptor:
-    from asyncrt.images.loading import chunks_of, load
-
-    form: Literal["oci", "docker"] = "oci" if source.transport == "oci-archive" else "docker"
-    try:
-        file = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise StorageFailed("read archive", source.path, (error.strerror or str(error)).lower()) from error
-    try:
-        loaded = load(_checked(chunks_of(file)), images.content, source.path, form)
-    finally:
-        os.close(file)
-    fit = [one for one in loaded if not source.name or any(_same(name, source) for name in one.names)]
-    if len({one.target.digest for one in fit}) != 1:
-        there = ", ".join(shown(name) for one in loaded for name in one.names)[:400]
-        cause = f"there is no {shown(source.name)} in it" if source.name else f"there are {len(loaded)} images in it"
-        raise NoSuchObject("find image", source.path, cause, f"there are: {there}" if there else "")
-    return fit[0].target
-
-
-def _same(name: str, source: Location) -> bool:
-    """Whether an archive's name is the one that was asked for: a tag in OCI's, a reference in docker's."""
-    if source.transport == "oci-archive":
-        return name == source.name
-    try:
-        return str(references.parse(name)) == source.name
-    except BadRequest:
-        return False
-
-
-# To
-
-
-async def _put(
-    images: Images, target: Descriptor, source: Location, destination: Location, wish: Copy, progress: Send | None
-) -> None:
-    if destination.transport == "docker":
-        from asyncrt.images.push import push
-
-        reference = references.parse(destination.name)
-        if reference.digest and reference.digest != target.digest:
-            raise BadRequest("copy", str(destination), f"what is copied has the digest {target.digest}")
-        beside = [references.parse(source.name).path] if _one_registry(source, destination) else []
-        async with _registry(images, destination.name, wish.dest_plain, wish.dest_login) as (client, _):
-            return await push(client, images.blobs, target, reference, beside, progress)
-    if destination.transport == "asyncrt":
-        await images.take([destination.name], target)
-        return None
-    await trio.to_thread.run_sync(_write_files, images, target, destination)
-    return None
-
-
-def _one_registry(source: Location, destination: Location) -> bool:
-    both = source.transport == destination.transport == "docker"
-    return both and references.parse(source.name).host == references.parse(destination.name).host
-
-
-def _write_files(images: Images, target: Descriptor, destination: Location) -> None:
-    """In a thread."""
-    from asyncrt.images.plain_directory import save_directory
-    from asyncrt.images.saving import Saved, save, save_layout
-
-    content, path = images.content, Path(destination.path)
-    saved = Saved(target, (), target, destination.name)
-    match destination.transport:
-        case "oci":
-            with _undone(path):
-                save_layout([saved], content, path)
-        case "dir":
-            with _undone(path):
-                save_directory(target, content, path)
-        case "oci-archive":
-            _write_archive(path, lambda write: save([saved], content, write, docker=False))
-        case _:
-            from asyncrt.images.docker_archive import save_docker
-
-            names: tuple[Reference, ...] = (references.parse(destination.name),) if destination.name else ()
-            document = documents.read(content.read(target, MAX_BYTES), target.media_type, target.digest)
-            if isinstance(document, Index):
-                raise BadRequest("copy", str(destination), "docker's archive holds no index", "name a --platform")
-            whole = saved._replace(names=names, label="")
-            _write_archive(path, lambda write: save_docker([whole], content, write))
-
-
-def _write_archive(path: Path, fill: Callable[[Callable[[bytes], object]], None]) -> None:
-    """At once: who reads sees what was there before, or the whole new archive."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    def look(root: int) -> Stat:
+        parent, name = _locate(root, path, follow)
         try:
-            with beside.open("wb") as file:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            link = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(status.st_mode) else b""
+        finally:
+            os.close(parent)
+        return Stat(
+            _own_name(path),
+            status.st_mode,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_uid,
+            status.st_gid,
+            os.fsdecode(link).encode(errors="replace").decode(),
+        )
 
-                def write(data: bytes) -> None:
-                    trio.from_thread.check_cancelled()
-                    file.write(data)
-
-                fill(write)
-            beside.chmod(0o644)
-            beside.replace(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageFailed("write archive", str(path), (error.strerror or str(error)).lower()) from error
-
-
-@contextlib.contextmanager
-def _undone(directory: Path) -> Iterator[None]:
-    """A directory that was not there is not there after a failure."""
-    there = directory.exists()
-    try:
-        yield
-    except BaseException:
-        if not there:
-            shutil.rmtree(directory, ignore_errors=True)
-        raise
+    return await _in_root(engine, container, look, path, writable=False)
 
 
-def _checked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """So that a caller that left ends it."""
-    for chunk in chunks:
-        trio.from_thread.check_cancelled()
-        yield chunk
+async def copy_from(engine: Engine, container: Container, wish: CopyFrom, fd: int) -> int:
+    """To a directory, or as a tar to anything else. NoSuchObject, BadRequest, StorageFailed; the count of entries."""
+    into_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+    check = trio.from_thread.check_cancelled
+
+    def copy(root: int) -> int:
+        parent, name = _locate(root, wish.path, wish.follow)
+        try:
+            shown = b"" if wish.contents else os.fsencode(wish.name or _own_name(wish.path))
+            if b"/" in shown or shown in (b".", b".."):
+                raise BadRequest("copy", wish.name, "that is no name of a file")
+            found = packed(parent, name, shown, _spared(root))
+            if not into_directory:
+                os.set_blocking(fd, True)
+                return _written(found, writer_to(fd, "copy"), check)
+            with piped(lambda sink: _written(found, sink, _never)) as chunks:
+                return Placer(fd, check, wish.owners).run(Reader(Feed(chunks), DEFAULT))
+        finally:
+            os.close(parent)
+
+    return await _in_root(engine, container, copy, wish.path, writable=False)
 
 
-@contextlib.asynccontextmanager
-async def _registry(images: Images, name: str, plain: bool, login: str) -> AsyncIterator[tuple[Client, Fetches]]:
-    """The engine's own client; one for this copy alone where the user said something about this registry."""
-    if not plain and not login:
-        yield await images.registry()
-        return
-    from asyncrt.images.fetching import open_fetches
-    from asyncrt.registry.client import open_client
-    from asyncrt.registry.credentials import Credentials, Given
-    from asyncrt.registry.endpoints import Settings
+async def copy_to(engine: Engine, container: Container, wish: CopyTo, fd: int) -> int:
+    """From a directory, or a tar. NoSuchObject: there is nothing at the path, nor a directory above it."""
+    check = trio.from_thread.check_cancelled
+    from_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
 
-    host = references.parse(name).host
-    credentials = Given(host, login) if login else Credentials()
-    failure: AsyncrtError | None = None
-    async with open_client(Settings(hosts(host if plain else "")), credentials) as client:
-        async with open_fetches(images.blobs) as fetches:
+    def copy(root: int) -> int:
+        if not from_directory:
+            target = _directory(root, wish.path)
             try:
-                yield client, fetches
-            except AsyncrtError as error:
-                failure = error
-    if failure is not None:
-        raise failure
+                chunks = plain(fd)
+                return _unpacked(Feed(chunks), Placer(target, check, owners=True), "archive")
+            finally:
+                os.close(target)
+        source = b"." if wish.contents else os.fsencode(wish.name)
+        own = b"" if wish.contents else os.fsencode(wish.called) or source
+        if b"/" in own or own in (b".", b"..") or b"/" in source:
+            raise BadRequest("copy", os.fsdecode(source), "that is no name of a file")
+        status = os.stat(source, dir_fd=fd, follow_symlinks=False)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        target, called = _destination(root, wish.path, own, is_directory)
+        try:
+            found = packed(fd, source, called)
+            with piped(lambda sink: _written(found, sink, _never)) as pieces:
+                return _unpacked(Feed(pieces), Placer(target, check, wish.owners), os.fsdecode(source))
+        finally:
+            os.close(target)
+
+    if not from_directory:
+        os.set_blocking(fd, True)
+    return await _in_root(engine, container, copy, wish.path, writable=True)
 
 
-def described(target: Descriptor) -> dict[str, str]:
-    """What the caller is told."""
-    return {"digest": target.digest, "media_type": target.media_type}
+def _never() -> None:
+    """Who reads ends it."""
+
+
+def _unpacked(feed: Feed, placer: Placer, subject: str) -> int:
+    try:
+        return placer.run(Reader(feed, DEFAULT))
+    except AsyncrtError as error:
+        if error.subject:
+            raise
+        raise type(error)("copy", subject, error.cause, error.hint, error.code) from error
+
+
+def _written(found: Iterator[Found], sink: Callable[[bytes], object], check: Callable[[], None]) -> int:
+    count = 0
+
+    def counted() -> Iterator[Found]:
+        nonlocal count
+        for one in found:
+            count += 1
+            yield one
+
+    changes.write(counted(), sink, "plain", check, live=True)
+    return count
+
+
+# where things are
+
+
+async def _in_root(engine: Engine, container: Container, deed: Callable[[int], T], path: str, writable: bool) -> T:
+    """The deed, with the container's root as an fd, in a thread. What it raises of the path in our words."""
+    if "\0" in path:
+        raise BadRequest("copy", container.name, "there is a NUL character in the path")
+    subject = f"{container.name}:{path}"
+
+    def run() -> T:
+        with _root(engine, container, writable) as root:
+            try:
+                return deed(root)
+            except FileNotFoundError:
+                raise NoSuchObject("copy", subject, "there is no such file or directory") from None
+            except NotADirectoryError:
+                raise BadRequest("copy", subject, "a part of it is no directory") from None
+            except OSError as error:
+                raise StorageFailed("copy", subject, (error.strerror or str(error)).lower()) from error
+
+    if container.state in ("running", "paused"):
+        return await trio.to_thread.run_sync(run)
+    async with engine.held(container.id, "copy", container.name):
+        return await trio.to_thread.run_sync(run)
+
+
+@contextmanager
+def _root(engine: Engine, container: Container, writable: bool) -> Iterator[int]:
+    if container.state in ("running", "paused"):
+        try:
+            root = aside.running_root(container.pid, engine.cgroups.of(container.id))
+        except (ProcessLookupError, FileNotFoundError) as error:
+            raise Conflict("copy", container.name, "it ended in this moment", "try again") from error
+        try:
+            yield root
+        finally:
+            os.close(root)
+        return
+    source = engine.directories.snapshots.init_layers.under(source_of(engine, container))
+    recipe = engine.directories.snapshots.mount(container.id, source, False)
+    binds = [(one.source, one.target) for one in container.options.volumes]
+    binds += engine.directories.volumes_of(container.id, container.options.image_volumes)
+    with aside.mounted(recipe, binds, writable) as root:
+        yield root
+
+
+def _locate(root: int, path: str, follow: bool) -> tuple[int, bytes]:
+    """(an fd on the directory that has it, its name there): the path resolved up to its last part.
+
+    A symlink there is followed with `follow`, or where the path says that it is a directory ("x/", "x/."). A path that
+    ends in a directory's own name for itself is that directory, as ".". OSError.
+    """
+    asserted = _asserts_directory(path)
+    for _ in range(MOST_LINKS):
+        above, _, name = path.rstrip("/").rpartition("/")
+        if name in ("", ".", ".."):
+            return open_in_root(root, path, _DIRECTORY), b"."
+        parent = open_in_root(root, above, _DIRECTORY)
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if not (stat.S_ISLNK(status.st_mode) and (follow or asserted)):
+                if asserted and not stat.S_ISDIR(status.st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+                return parent, os.fsencode(name)
+            target = os.readlink(name, dir_fd=parent)
+        except BaseException:
+            os.close(parent)
+            raise
+        os.close(parent)
+        path = target if target.startswith("/") else f"{above}/{target}"
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _asserts_directory(path: str) -> bool:
+    return path.endswith(("/", "/."))
+
+
+def _own_name(path: str) -> str:
+    """The last part of a path; "" of the root."""
+    name = os.path.basename(os.path.normpath("/" + path))
+    return "" if name in ("/", ".", "..") else name
+
+
+def _directory(root: int, path: str) -> int:
+    """The directory that a tar is unpacked into. BadRequest: something else."""
+    try:
+        return open_in_root(root, path, _DIRECTORY)
+    except NotADirectoryError:
+        raise BadRequest("copy", f"to {path}", "a tar needs a directory to be unpacked into") from None
+
+
+def _destination(root: int, path: str, name: bytes, is_directory: bool) -> tuple[int, bytes]:
+    """(the directory to copy into, what the copy is called there, b"" for its content alone); docker's rules.
+
+    A directory that is there takes the source into it. A file that is there is replaced by a file. What is not there
+    is made, in a directory that is; "x/" is not made of a file.
+    """
+    try:
+        return open_in_root(root, path, _DIRECTORY), name
+    except FileNotFoundError:
+        there = False
+    except NotADirectoryError:
+        there = True
+    if there and is_directory:
+        raise BadRequest("copy", f"to {path}", "a directory cannot be put in a file's place")
+    if _asserts_directory(path) and not is_directory:
+        raise (BadRequest if there else NoSuchObject)("copy", f"to {path}", "there is no such directory")
+    return _locate_new(root, path.rstrip("/"))
+
+
+def _locate_new(root: int, path: str) -> tuple[int, bytes]:
+    """As _locate, for what may not be there; a symlink at the end is followed, as docker does."""
+    for _ in range(MOST_LINKS):
+        above, _, name = path.rpartition("/")
+        parent = open_in_root(root, above, _DIRECTORY)
+        try:
+            target = os.readlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            return parent, os.fsencode(name)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # no symlink
+                return parent, os.fsencode(name)
+            os.close(parent)
+            raise
+        os.close(parent)
+        path = (target if target.startswith("/") else f"{above}/{target}").rstrip("/")
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _spared(root: int) -> frozenset[tuple[int, int]]:
+    """The kernel's own file systems, which a copy of all that is above them does not go into."""
+    found = set()
+    for mount in defaults.MOUNTS:
+        try:
+            place = open_in_root(root, mount.destination)
+        except OSError:
+            continue
+        status = os.fstat(place)
+        os.close(place)
+        found.add((status.st_dev, status.st_ino))
+    return frozenset(found)

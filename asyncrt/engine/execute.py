@@ -57,7 +57,7 @@ async def _base(engine: Engine, container: Container) -> Process:
     """The container's own process; worked out once, since a policy takes longer than the rest of an exec."""
     base = engine.bases.get(container.id)
     if base is None:
-        recipe = await recipe_for(engine, container.options)
+        recipe = await recipe_for(engine, container.options, starting=False)
         base = recipe.config.process
         assert base is not None
         base = engine.bases[container.id] = base._replace(env=(*base.env, *own_env(container)))

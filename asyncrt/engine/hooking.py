@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from asyncrt.engine.engine import Engine
-from asyncrt.errors import StartFailed
+from asyncrt.errors import StartFailed, StorageFailed
 from asyncrt.model.container import Container
 from shimd.errors import Trouble
 from shimd.spec import text
@@ -26,11 +26,12 @@ _log = structlog.get_logger("asyncrt.engine.hooking")
 
 
 def prepare(engine: Engine, container: Container, config: Config) -> None:
-    """Before a start: remember its hooks, and write the config where the state says that it is. Blocks."""
-    engine.hooks.keep(container.id, config.hooks)
-    if any(config.hooks):
-        path = engine.directories.of(container.id) / "config.json"
+    """Before a start with hooks: write the config where their state says that it is. Blocks. StorageFailed."""
+    path = engine.directories.of(container.id) / "config.json"
+    try:
         path.write_text(text.write(encode(config)))
+    except OSError as error:
+        raise StorageFailed("write", str(path), (error.strerror or str(error)).lower()) from error
 
 
 def state(engine: Engine, container: Container, status: str, pid: int = 0) -> dict[str, Any]:

@@ -43,7 +43,10 @@ class Household:
 
     def keep(self, id: str, hooks: Hooks) -> None:
         """They are this container's until it is started anew."""
-        self._of[id] = hooks
+        if any(hooks):
+            self._of[id] = hooks
+        else:
+            self._of.pop(id, None)
 
     def drop(self, id: str) -> None:
         self._of.pop(id, None)

@@ -41,7 +41,7 @@ def config_for(options: Options, source: Source, root: Path, state: Path) -> Con
         Root("rootfs", readonly=options.read_only),
         process=_process(options, source),
         hostname=options.hostname,
-        mounts=volumes.mounts(options.volumes),
+        mounts=volumes.mounts(options.volumes, options.image_volumes),
         annotations=_annotations(options.annotations),
         linux=Linux(
             namespaces=defaults.NAMESPACES,

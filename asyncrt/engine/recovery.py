@@ -94,6 +94,7 @@ async def _remove_strays(engine: Engine) -> None:
         _log.info("remove what no record knows", container=id)
         await ending.dead_shim_cleared(engine, id)
         try:
+            await trio.to_thread.run_sync(engine.directories.volumes.remove, [id])
             await trio.to_thread.run_sync(engine.directories.remove, [id])
         except AsyncrtError as error:
             _log.error("remove what no record knows", container=id, error=str(error))

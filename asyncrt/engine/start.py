@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 import trio
 
-from asyncrt.engine import hooking
+from asyncrt.engine import hooking, image_volumes
 from asyncrt.engine.create import Recipe, own_env, recipe_for
 from asyncrt.engine.ending import Keeper
 from asyncrt.engine.engine import Engine
@@ -53,6 +53,7 @@ async def start(
         raise Conflict("start", container.name, f"it is {container.state}")
     engine.beginning.add(container.id)
     try:
+        await engine.let_go(container.id)
         return await _start(engine, container, asked_ns, recipe, streams)
     finally:
         engine.beginning.discard(container.id)
@@ -65,6 +66,7 @@ async def _start(
     try:
         if container.options.cgroup_parent:
             await trio.to_thread.run_sync(engine.cgroups.make_parent, path_of(container.options.cgroup_parent))
+        engine.hooks.keep(container.id, recipe.config.hooks)
         if any(recipe.config.hooks):
             await trio.to_thread.run_sync(hooking.prepare, engine, container, recipe.config)
         async with engine.zygote.plan(recipe.packed):
@@ -113,12 +115,16 @@ async def _begin(engine: Engine, container: Container, asked_ns: int, recipe: Re
     task = Task(container.id, Line(ours), keeper)
     fds = [theirs.fileno()]
     trees: list[str] = []
+    volumes = len(recipe.options.image_volumes)
     try:
         # The last try's record would be taken for this one's after a crash.
         (engine.directories.of(container.id) / "exit").unlink(missing_ok=True)
         for path, recursive in recipe.foreign:
             fds.append(engine.trees.open(path, recursive))
             trees.append(path)
+        for number, place in enumerate(engine.directories.volumes.places(container.id, volumes)):
+            fds.append(engine.trees.open(place, True))
+            trees.append(image_volumes.source(number))
         spawn = _spawn(engine, container, recipe, trees)
         engine.tasks[container.id] = task
         if streams is not None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from asyncrt.model.descriptor import Descriptor
 from asyncrt.model.options import Options
 
 State = Literal["creating", "created", "running", "paused", "stopped"]
@@ -53,7 +54,7 @@ class Container(msgspec.Struct, frozen=True):
 
     `index` counts from 0 within the request that made it (`run --count`). `error` is the line of a start that failed.
     `oom_kills` of this run were told as events so far. `image` is the name of what it was made of, for people;
-    options.image names the layers. `poststop_due`: its poststop hooks have not run yet.
+    options.image names the layers, `base` the image's manifest. `poststop_due`: its poststop hooks have not run yet.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Container(msgspec.Struct, frozen=True):
     oom_kills: int = 0
     image: str = ""
     poststop_due: bool = False
+    base: Descriptor | None = None
 
 
 def durations(timeline: tuple[tuple[str, int], ...]) -> dict[str, int]:

@@ -29,9 +29,10 @@ class Tag(Request, frozen=True):
 
 
 class RemoveImage(Request, frozen=True):
-    """Forget names; blobs and layers that nothing needs any more go."""
+    """Forget names; blobs and layers that nothing needs any more go. `force`: also what containers stand on."""
 
     refs: tuple[str, ...]
+    force: bool = False
 
 
 class Load(Request, frozen=True):

@@ -36,6 +36,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     `cgroup_parent` is a cgroup's path below the hierarchies' mount points, made if it is not there, and left.
     `annotations` hold NAME=VALUE: they are told to hooks, and decide which run (docs/walks/hooks.md).
+    `image_volumes` are the places of volumes that the image asks for: each container has a directory of its own there.
     """
 
     image: str
@@ -68,6 +69,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     limits: Limits = Limits()
     cgroup_parent: str = ""
     annotations: tuple[str, ...] = ()
+    image_volumes: tuple[str, ...] = ()
 
 
 class ExecOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -35,6 +35,14 @@ What each request answers:
     Copy                Item: BlobProgress; End: a dict with the digest and media type of what is there now
     Unpack              End: {"name": in full}
     Login, Logout       End: {"kept": where}, {"gone": whether}
+    Diff                End: a list of (A added, C changed or D deleted; path), by path
+    Export              fd: where to; End
+    Commit, Import      Import: fd, the tar; End: a dict with name, digest, id
+    PathStat            End: Stat
+    CopyFrom            fd: a directory to copy into, or where a tar is to go; End: the count of entries
+    CopyTo              fd: a directory to copy from, or a tar; End: the count of entries
+    InspectImages       End: a list of documents
+    PruneImages         End: {"names": ..., "blobs": ...} that went
     CloseStdin          End
     Resize              End
     Exec                fds: stdin, stdout, stderr, or none with a terminal; Item: {"exec": id, "pid": n}, and with a
@@ -53,7 +61,9 @@ from typing import Any
 
 import msgspec
 
-from asyncrt.model.container import Exit
+from asyncrt.model.answers import Attached as Attached
+from asyncrt.model.answers import Outcome as Outcome
+from asyncrt.model.answers import Progress as Progress
 from asyncrt.model.frames import HEADER
 from asyncrt.model.frames import MAX_FDS as MAX_FDS
 from asyncrt.model.frames import MAX_FRAME as MAX_FRAME
@@ -64,6 +74,17 @@ from asyncrt.model.limits import Limits
 from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.request import Request
+from asyncrt.model.tree_requests import (
+    Commit,
+    CopyFrom,
+    CopyTo,
+    Diff,
+    Export,
+    Import,
+    InspectImages,
+    PathStat,
+    PruneImages,
+)
 
 VERSION = 2
 NOT_THIS, FROM_NOW, OLDEST = -1, -2, -3  # in place of an offset into a stream
@@ -134,11 +155,12 @@ class Stop(Request, frozen=True):
 
 
 class Remove(Request, frozen=True):
-    """`force` kills what runs; `all` takes every container instead of refs."""
+    """`force` kills what runs; `all` takes every container instead of refs; `volumes` takes theirs along."""
 
     refs: tuple[str, ...] = ()
     force: bool = False
     all: bool = False
+    volumes: bool = False
 
 
 class Logs(Request, frozen=True):
@@ -308,6 +330,15 @@ AnyRequest = (
     | Unpack
     | Login
     | Logout
+    | Diff
+    | Export
+    | Commit
+    | Import
+    | PathStat
+    | CopyFrom
+    | CopyTo
+    | InspectImages
+    | PruneImages
     | CloseStdin
     | Resize
     | Exec
@@ -316,34 +347,6 @@ AnyRequest = (
     | Events
     | Shutdown
 )
-
-
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step of one container. `step` is created, started, failed or ended."""
-
-    step: str
-    id: str
-    name: str
-    index: int = 0
-    pid: int = 0
-    timeline: tuple[tuple[str, int], ...] = ()
-    exit: Exit | None = None
-    error: dict[str, str | int] | None = None
-
-
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a deed on `ref` came to."""
-
-    ref: str
-    id: str = ""
-    error: dict[str, str | int] | None = None
-
-
-class Attached(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the streams begin, in bytes; -1 where one was not asked for."""
-
-    stdout: int = -1
-    stderr: int = -1
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, tag="c"):

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable, from_dict
 from asyncrt.model.container import Container as Record
 from asyncrt.model.container import Exit
+from asyncrt.model.image_requests import RemoveImage
 from asyncrt.model.limits import Limits
 from asyncrt.model.options import Options
 from asyncrt.model.protocol import (
@@ -51,12 +52,13 @@ from asyncrt.sdk.gather import KEPT, Completed, gather
 from asyncrt.sdk.pipes import Source
 from asyncrt.sdk.process import Process, running
 from asyncrt.sdk.streams import ATTEMPTS, Input, Output, Subscription
+from asyncrt.sdk.trees import Trees
 from asyncrt.sdk.wishes import Env, exec_wish
 
 StreamName = Literal["stdout", "stderr"]
 
 
-class Container:
+class Container(Trees):
     """A handle: it holds an id, not the container. Calls raise NoSuchObject once that was removed.
 
     Every call takes `timeout`, in seconds, after which it raises TimedOut; anyio's cancel scopes work as well. A call
@@ -341,7 +343,7 @@ class Container:
         raise AssertionError("unreachable")
 
 
-Deeds = Kill | Stop | Remove | Pause | Unpause | Update
+Deeds = RemoveImage | Kill | Stop | Remove | Pause | Unpause | Update
 
 
 async def outcomes(reach: Reach, request: Deeds, missing_ok: bool = False) -> None:

@@ -28,7 +28,7 @@ from shimd.linux.notices import Notice
 from shimd.linux.stats import Events
 
 REST_SECONDS = 0.1  # between two looks at one container
-LOOK_SECONDS = 2.0  # between two rounds for what the kernel does not tell
+LOOK_SECONDS = 5.0  # between two rounds for what the kernel does not tell
 _log = structlog.get_logger("asyncrt.supervisor.monitor")
 
 

@@ -100,8 +100,8 @@ class Zygote:
         """Compile a config and keep the plan."""
         try:
             document = msgpack.unpackb(_whole_file(fds[0]))
-            asks = bool(document.get("asks"))
             config = load(document["config"])
+            asks = bool(document.get("asks"))
             plan = compile_plan(config, self.hierarchies, bool(document["stdin"]), asks=asks)
         except SpecError as error:
             self.refuse(key, Trouble("read config", "", str(error)))

@@ -349,82 +349,20 @@ def test_a_directory_that_is_used_is_not_unpacked_into(here: Engine, tmp_path: P
     assert not (tmp_path / "new").exists()
 
 
-@pytest.fixture
-def locked(tmp_path: Path) -> Iterator[Registry]:
-    """A registry for who is "user" with the password "secret:word"."""
-    need("htpasswd")
-    if PROGRAM is None:
-        pytest.skip("needs docker-registry")
-    (tmp_path / "locked").mkdir()
-    run("htpasswd", "-Bbc", tmp_path / "locked/users", "user", "secret:word")
-    auth = {"htpasswd": {"realm": "tests", "path": str(tmp_path / "locked/users")}}
-    one = Registry(tmp_path / "locked", {"auth": auth})
-    one.start()
-    yield one
-    one.kill()
+def test_from_a_program(here: Engine, tmp_path: Path, registry: Registry) -> None:
+    import anyio
 
+    import asyncrt
 
-def test_login(here: Engine, tmp_path: Path, locked: Registry) -> None:
-    home = tmp_path / "home"
-    here.cli("daemon", "stop", check=True)  # the supervisor is who reads and keeps credentials
-    here.env["DOCKER_CONFIG"] = str(home)
-    there = f"docker://{locked.host}/app:v1"
-    refused = here.cli("copy", f"asyncrt:{NAME}", there)
-    assert (refused.returncode, f"asyncrt login {locked.host}" in refused.stderr) == (1, True), refused.stderr
-    wrong = here.cli("login", "-u", "user", "--password-stdin", locked.host, input="wrong\n")
-    assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert not (home / "config.json").exists()
-    good = here.cli("login", "-u", "user", "--password-stdin", locked.host, input="secret:word\n", check=True)
-    assert good.stdout == f"Login Succeeded, kept in {home / 'config.json'}\n"
-    assert (home / "config.json").stat().st_mode & 0o777 == 0o600
-    here.cli("copy", f"asyncrt:{NAME}", there, check=True)
-    env = {**os.environ, "DOCKER_CONFIG": str(home)}
-    if shutil.which("skopeo"):
-        run("skopeo", "inspect", "--authfile", home / "config.json", "--tls-verify=false", there, env=env)
-    assert here.cli("logout", locked.host, check=True).stdout == f"Removed credentials of {locked.host}\n"
-    assert here.cli("logout", locked.host, check=True).stdout == f"Not logged in to {locked.host}\n"
-    assert json.loads((home / "config.json").read_text())["auths"] == {}
-    assert here.cli("pull", f"{locked.host}/app:v1").returncode == 1
-    here.cli("copy", "--src-creds", "user:secret:word", there, f"dir:{tmp_path / 'dir'}", check=True)
-    seen = here.cli("login", "-u", "user", "-p", "secret:word", locked.host, check=True)
-    assert "--password-stdin is not" in seen.stderr
+    async def program() -> tuple[str, str]:
+        async with asyncrt.connect(str(here.socket), start=False) as rt:
+            there = f"{registry.host}/sdk:v1"
+            await rt.copy(f"asyncrt:{NAME}", f"asyncrt:{there}")
+            pushed = await rt.push(there)
+            copied = await rt.copy(f"docker://{there}", f"oci:{tmp_path / 'layout'}:v1")
+            await rt.unpack(NAME, str(tmp_path / "bundle"))
+            return pushed, copied
 
-
-def test_login_with_a_helper(here: Engine, tmp_path: Path, locked: Registry) -> None:
-    """docker's protocol of credential helpers: the file has no password then."""
-    home, kept = tmp_path / "home", tmp_path / "kept"
-    home.mkdir()
-    (home / "config.json").write_text('{"credsStore": "tests"}')
-    helper = tmp_path / "bin/docker-credential-tests"
-    helper.parent.mkdir()
-    verbs = f"store) cat > {kept} ;; get) cat > /dev/null; cat {kept} ;; erase) cat > /dev/null; rm {kept} ;;"
-    helper.write_text(f'#!/bin/sh\ncase "$1" in {verbs} esac\n')
-    helper.chmod(0o755)
-    here.cli("daemon", "stop", check=True)
-    here.env |= {"DOCKER_CONFIG": str(home), "PATH": f"{helper.parent}:{os.environ['PATH']}"}
-    words = ["login", "-u", "user", "--password-stdin", locked.host]
-    assert "docker-credential-tests" in here.cli(*words, input="secret:word", check=True).stdout
-    assert json.loads(kept.read_text())["Secret"] == "secret:word"
-    assert "secret" not in (home / "config.json").read_text()
-    here.cli("copy", f"asyncrt:{NAME}", f"docker://{locked.host}/app:v1", check=True)
-    here.cli("logout", locked.host, check=True)
-    assert not kept.exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "input", "said"),
-    [
-        (["--password-stdin", "x.y"], "p", "--password-stdin needs --username"),
-        (["-u", "u", "-p", "p", "--password-stdin", "x.y"], "p", "are both given"),
-        (["-u", "u", "x.y"], None, "stdin is no terminal"),
-        (["-u", "u", "--password-stdin", "x.y"], "", "there is no password on stdin"),
-        (["-u", "a:b", "--password-stdin", "x.y"], "p", "no : in the user's name"),
-        (["-u", "u", "--password-stdin", "no/host"], "p", "it is no registry"),
-        (["-u", "u", "--password-stdin", "127.0.0.1:1"], "p", "no connection"),
-    ],
-)
-def test_logins_that_cannot_be(shared: Engine, words: list[str], input: str | None, said: str) -> None:
-    refused = shared.cli("login", *words, input=input)
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert said in refused.stderr
-    assert len([line for line in refused.stderr.splitlines() if "--password is seen" not in line]) == 1
+    assert anyio.run(program) == (digest(here), digest(here))
+    assert sorted(os.listdir(tmp_path / "bundle")) == ["config.json", "rootfs"]
+    assert documents(tmp_path / "layout")["layers"]
