@@ -145,12 +145,11 @@ class Stop(Request, frozen=True):
 
 
 class Remove(Request, frozen=True):
-    """`force` kills what runs; `all` takes every container instead of refs; `volumes` takes theirs along."""
+    """`force` kills what runs; `all` takes every container instead of refs."""
 
     refs: tuple[str, ...] = ()
     force: bool = False
     all: bool = False
-    volumes: bool = False
 
 
 class Logs(Request, frozen=True):
