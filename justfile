@@ -67,6 +67,11 @@ suite-crun *args: setup
 fuzz-tar seconds="600" *args: setup
     @{{ python }} -m tests.asyncrt.layers.test_fuzz "$@"
 
+# mutated names, manifests and configs against their parsers, for some seconds (tests/asyncrt/images/test_parsers_fuzz.py)
+[group('judge')]
+fuzz-parsers seconds="600" *args: setup
+    @{{ python }} -m tests.asyncrt.images.test_parsers_fuzz "$@"
+
 # runtime-tools' validation over asyncrt-oci or RUNTIME=runc, from TOOLS_TREE (see the head of tests/foreign/tools.sh)
 [group('judge')]
 suite-tools *args: setup
@@ -76,6 +81,11 @@ suite-tools *args: setup
 [group('judge')]
 soak *args: setup
     @{{ python }} -m tests.soak "$@"
+
+# 1000 that are killed for want of memory among 1000 that end with 137 by SIGKILL: who is said to have been (tests/oom)
+[group('judge')]
+oom *args: setup
+    @{{ python }} -m tests.oom "$@"
 
 # what CI runs
 [group('judge')]
@@ -106,3 +116,13 @@ bench-streams *args: setup
 [group('run')]
 bench-exec *args: setup
     @{{ python }} bench/exec.py "$@"
+
+# stats of 300 containers at once beside docker's, and what watching them costs
+[group('run')]
+bench-watching *args: setup
+    @{{ python }} bench/watching.py "$@"
+
+# an exec beside 20 containers that do their worst, and whether their limits hold
+[group('run')]
+bench-neighbours *args: setup
+    @{{ python }} bench/neighbours.py "$@"

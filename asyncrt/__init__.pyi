@@ -10,10 +10,13 @@ from asyncrt.errors import TimedOut as TimedOut
 from asyncrt.errors import Unavailable as Unavailable
 from asyncrt.model.container import Exit as Exit
 from asyncrt.model.events import Event as Event
+from asyncrt.model.limits import DeviceRate as DeviceRate
+from asyncrt.model.limits import Limits as Limits
 from asyncrt.model.options import Options as Options
 from asyncrt.model.options import Volume as Volume
 from asyncrt.model.protocol import FROM_NOW as FROM_NOW
 from asyncrt.model.protocol import OLDEST as OLDEST
+from asyncrt.model.stats import Pressure as Pressure
 from asyncrt.sdk.container import Container as Container
 from asyncrt.sdk.gather import Completed as Completed
 from asyncrt.sdk.many import Failed as Failed

@@ -16,22 +16,28 @@ import os
 import signal
 import socket as sockets
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import structlog
 import trio
 
 from asyncrt.api.server import listen, serve_connections
+from asyncrt.engine import authoring
 from asyncrt.engine.engine import Engine
 from asyncrt.engine.events import Bus
+from asyncrt.engine.hooks import Household
 from asyncrt.engine.images import Images
 from asyncrt.engine.recovery import recover
 from asyncrt.engine.sweeping import Directories
-from asyncrt.errors import AsyncrtError, StorageFailed, Unavailable
+from asyncrt.errors import AsyncrtError, BadRequest, Conflict, StorageFailed, Unavailable
 from asyncrt.metadata.writer import open_writer
 from asyncrt.snapshots.overlay import Overlay
-from asyncrt.supervisor.cgroups import Cgroups, parent_for
+from asyncrt.supervisor.cgroups import Cgroups, parent_for, path_of
+from asyncrt.supervisor.hooks import Function
+from asyncrt.supervisor.systemd import Scope
 from asyncrt.supervisor.zygote import Zygote, ZygoteProcess, kill_predecessor
 
 SWITCH_INTERVAL = 0.001  # seconds: the writer's thread must not hold the loop's up for Python's usual 5 ms
@@ -57,7 +63,8 @@ def main(root: str, state: str, socket: str, ready_fd: int | None) -> int:
             sys.setswitchinterval(SWITCH_INTERVAL)
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD)
-            trio.run(supervise, Path(root), Path(state), socket, process, report)
+            settings = Settings.of(os.environ)
+            trio.run(supervise, Path(root), Path(state), socket, process, report, settings)
             return 0
     except (AsyncrtError, OSError, ExceptionGroup) as error:
         cause: Exception = error
@@ -69,13 +76,80 @@ def main(root: str, state: str, socket: str, ready_fd: int | None) -> int:
         return 1
 
 
+@contextlib.asynccontextmanager
+async def running(root: Path, state: Path, socket: str = "", settings: Settings | None = None) -> AsyncIterator[str]:
+    """A supervisor in the caller's own process and trio run, while the block lasts; the path of its socket.
+
+        hooks = {"poststart": [note]}     # async def note(state): ...
+        async with running(root, state, settings=Settings(hooks=hooks)) as socket:
+            ...
+
+    For a program that wants hooks of its own, and serves others beside. Containers outlive the block; the next
+    supervisor of these places, embedded or not, adopts them. On the main thread alone. Conflict if one runs there.
+    """
+    socket = socket or str(state / "asyncrt.sock")
+    report = Report(None)
+    with locked(state, report) as won:
+        if not won:
+            raise Conflict("run", f"a supervisor at {state}", "one runs already")
+        make_directories(root, state, Path(socket).parent)
+        Overlay.supported()
+        kill_predecessor(state)
+        process = ZygoteProcess(state, [root])
+        ready = trio.Event()
+        report.told = ready.set
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervise, root, state, socket, process, report, settings or Settings())
+            await ready.wait()
+            try:
+                yield socket
+            finally:
+                nursery.cancel_scope.cancel()
+
+
+class Settings(NamedTuple):
+    """What a supervisor is told beside its places. `hooks` are an embedder's functions by moment (engine/hooks.py).
+
+    `cgroup_parent` is the cgroup that its own is made in; with the systemd driver the slice that its scope is in.
+    """
+
+    cgroup_driver: str = "cgroupfs"
+    cgroup_parent: str = ""
+    hooks_directories: tuple[str, ...] = ()
+    hooks: Mapping[str, Sequence[Function]] = MappingProxyType({})
+
+    @staticmethod
+    def of(environment: Mapping[str, str]) -> Settings:
+        """ASYNCRT_CGROUP_DRIVER, ASYNCRT_CGROUP_PARENT, ASYNCRT_HOOKS_DIR (several with a colon between them)."""
+        directories = environment.get("ASYNCRT_HOOKS_DIR", "").split(":")
+        return Settings(
+            environment.get("ASYNCRT_CGROUP_DRIVER") or "cgroupfs",
+            environment.get("ASYNCRT_CGROUP_PARENT", ""),
+            tuple(directory for directory in directories if directory),
+        )
+
+    def cgroups(self, state: Path, pids: Sequence[int]) -> Cgroups:
+        """The driver that was chosen. BadRequest for one that there is not."""
+        if self.cgroup_driver == "cgroupfs":
+            above = path_of(self.cgroup_parent, "ASYNCRT_CGROUP_PARENT") if self.cgroup_parent.strip("/") else ""
+            return Cgroups(parent_for(state, above))
+        if self.cgroup_driver == "systemd":
+            if self.cgroup_parent and not self.cgroup_parent.endswith(".slice"):
+                cause = f'"{self.cgroup_parent}" is no slice'
+                raise BadRequest("read", "ASYNCRT_CGROUP_PARENT", cause, "systemd's driver wants one, as in mine.slice")
+            return Scope(f"{parent_for(state)[1:]}.scope", pids, self.cgroup_parent)
+        raise BadRequest("read", "ASYNCRT_CGROUP_DRIVER", f'"{self.cgroup_driver}" is none', "cgroupfs or systemd")
+
+
 class Report:
     """The one line that whoever started this supervisor waits for; without such a one, stderr."""
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
+        self.told: Callable[[], None] = lambda: None
 
     def say(self, line: str) -> None:
+        self.told()
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.write(self._fd, f"{line}\n".encode())
@@ -144,10 +218,13 @@ def make_directories(root: Path, state: Path, door: Path) -> None:
         path.chmod(0o700)
 
 
-async def supervise(root: Path, state: Path, socket: str, process: ZygoteProcess, report: Report) -> None:
+async def supervise(
+    root: Path, state: Path, socket: str, process: ZygoteProcess, report: Report, settings: Settings
+) -> None:
     """Build everything, serve until told to stop, take everything down."""
     bus = Bus()
-    cgroups = Cgroups(parent_for(state))
+    cgroups = settings.cgroups(state, [os.getpid(), process.pid])
+    hooks = Household(settings.hooks_directories, settings.hooks)
     zygote = Zygote(process, state, [root])
     try:
         async with open_writer(root / "metadata.db", bus.announce) as writer:
@@ -156,8 +233,9 @@ async def supervise(root: Path, state: Path, socket: str, process: ZygoteProcess
                 snapshots = Overlay(root)
                 images = Images(root, snapshots, writer)
                 directories = Directories(root, snapshots)
-                engine = Engine(root, state, writer, bus, zygote, cgroups, directories, images, jobs)
+                engine = Engine(root, state, writer, bus, zygote, cgroups, directories, images, jobs, hooks)
                 await trio.to_thread.run_sync(images.sweep)
+                await authoring.sweep(images, writer)
                 jobs.start_soon(images.run)
                 jobs.start_soon(images.keep_house)
                 jobs.start_soon(zygote.run)

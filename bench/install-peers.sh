@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the engines that bench/start.py compares asyncrt with, from Debian's own packages (Debian 12).
 #
-#   sudo bench/install-peers.sh
+#   sudo bench/install-peers.sh [PACKAGE ...]      with these as well
 #
 # The packages' services must not come up: the bench starts every daemon itself, with its own root, state and
 # socket, and a second dockerd or containerd would only add noise. invoke-rc.d asks /usr/sbin/policy-rc.d and
@@ -24,7 +24,7 @@ apt-get install --yes --no-install-recommends \
     runc crun podman conmon containerd docker.io \
     skopeo umoci buildah busybox-static \
     netavark aardvark-dns catatonit \
-    iptables nftables uidmap
+    iptables nftables uidmap "$@"
 
 # Where systemd is PID 1 the units are enabled though not started: keep them from the next boot, too.
 if [ -d /run/systemd/system ]; then

@@ -1,4 +1,4 @@
-"""What a bench of streams or execs stands on: private namespaces, an image, and the peers that are installed."""
+"""What the benches stand on: private namespaces, an image, and the peers that are installed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from bench import image, keeper, machine
 from bench.peers.asyncrt import Asyncrt
+from bench.peers.containerd import Containerd
 from bench.peers.docker import Docker
 from bench.peers.oci import OciRuntime
 from bench.peers.peer import Peer, Site
@@ -20,7 +21,7 @@ from bench.peers.podman import Podman
 from bench.process import BenchError
 
 
-def prepare(work: Path, cgroup_parent: str, asyncrt: str | None) -> Site:
+def prepare(work: Path, cgroup_parent: str, asyncrt: str | None, parallel: int = 1) -> Site:
     """Everything that peers share; this process is in namespaces of its own from here on."""
     host_mounts = machine.enter_private_namespaces()
     rootfs, archive = work / "rootfs", work / "image.tar"
@@ -30,7 +31,8 @@ def prepare(work: Path, cgroup_parent: str, asyncrt: str | None) -> Site:
     env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(work / "home"), "LC_ALL": "C.UTF-8"}
     if "/usr/sbin" not in env["PATH"].split(":"):
         env["PATH"] += ":/usr/sbin:/sbin"
-    return Site(work, rootfs, archive, cgroup_parent, 1, host_mounts, asyncrt, env)
+    program = None if asyncrt is None else str(Path(asyncrt).absolute())
+    return Site(work, rootfs, archive, cgroup_parent, parallel, host_mounts, program, env)
 
 
 def present(site: Site, wanted: list[str], kinds: list[str]) -> list[Peer]:
@@ -39,6 +41,7 @@ def present(site: Site, wanted: list[str], kinds: list[str]) -> list[Peer]:
         "asyncrt": lambda: Asyncrt(site, "single"),
         "crun": lambda: OciRuntime(site, "crun"),
         "podman": lambda: Podman(site),
+        "containerd": lambda: Containerd(site),
         "docker": lambda: Docker(site),
     }
     found = []
@@ -68,8 +71,7 @@ def run(given: argparse.Namespace, bench: Callable[[Site], int]) -> int:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _interrupt)
         try:
-            asyncrt = None if given.asyncrt is None else str(Path(given.asyncrt).absolute())
-            return bench(prepare(work, parent, asyncrt))
+            return bench(prepare(work, parent, given.asyncrt))
         except (BenchError, OSError) as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1

@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 # As a script its own folder heads the path; the package's parent belongs there.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from bench import chart, image, keeper, machine, measure, report, turn  # noqa: E402
+from bench import chart, keeper, machine, measure, report, site, turn  # noqa: E402
 from bench.peers.asyncrt import Asyncrt  # noqa: E402
 from bench.peers.containerd import Containerd  # noqa: E402
 from bench.peers.docker import Docker  # noqa: E402
@@ -55,11 +55,11 @@ def _bench(options: argparse.Namespace, work: Path, cgroup_parent: str, keeper_p
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        site = _prepare(options, work, cgroup_parent)
+        ground = site.prepare(work, cgroup_parent, options.asyncrt, options.parallel)
     except (BenchError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    peers, skipped = _present(options, _peers(site, options.asyncrt_mode))
+    peers, skipped = _present(options, _peers(ground, options.asyncrt_mode))
     document: dict[str, Any] = {
         "schema": 1,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -96,25 +96,12 @@ def _bench(options: argparse.Namespace, work: Path, cgroup_parent: str, keeper_p
     return code or (1 if options.check and failed else 0)
 
 
-def _prepare(options: argparse.Namespace, work: Path, cgroup_parent: str) -> Site:
-    host_mounts = machine.enter_private_namespaces()
-    rootfs, archive = work / "rootfs", work / "image.tar"
-    image.make_rootfs(rootfs)
-    image.make_archive(rootfs, archive)
-    (work / "home").mkdir()
-    env = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(work / "home"), "LC_ALL": "C.UTF-8"}
-    if "/usr/sbin" not in env["PATH"].split(":"):
-        env["PATH"] += ":/usr/sbin:/sbin"
-    asyncrt = None if options.asyncrt is None else str(Path(options.asyncrt).absolute())
-    return Site(work, rootfs, archive, cgroup_parent, options.parallel, host_mounts, asyncrt, env)
-
-
-def _peers(site: Site, mode: str) -> list[Peer]:
-    ours: list[Peer] = [Asyncrt(site, "batch" if mode == "both" else mode)]
+def _peers(ground: Site, mode: str) -> list[Peer]:
+    ours: list[Peer] = [Asyncrt(ground, "batch" if mode == "both" else mode)]
     if mode == "both":
-        ours.append(Asyncrt(site, "single", "asyncrt single"))
-    others = [OciRuntime(site, "crun"), OciRuntime(site, "runc"), Podman(site), Containerd(site)]
-    return [*ours, *others, Docker(site), DockerApi(site)]
+        ours.append(Asyncrt(ground, "single", "asyncrt single"))
+    others = [OciRuntime(ground, "crun"), OciRuntime(ground, "runc"), Podman(ground), Containerd(ground)]
+    return [*ours, *others, Docker(ground), DockerApi(ground)]
 
 
 def _present(options: argparse.Namespace, peers: list[Peer]) -> tuple[list[Peer], dict[str, str]]:

@@ -2,6 +2,7 @@
 engine."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from tests.engine import Engine, closed
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:
+    # Who starts this in the background of a shell has it ignore these, and so would every command under test.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     # The reaper stays behind with the streams as they are now: the real ones, pytest does not capture yet.
     reaper.split()
 

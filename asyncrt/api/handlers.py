@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from asyncrt import __version__
-from asyncrt.api import image_handlers
+from asyncrt.api import image_handlers, moving_handlers, tree_handlers
 from asyncrt.engine import attach, ending, execute, pause, remove, statistics, stop, update
 from asyncrt.engine.create import create, recipe_for
 from asyncrt.engine.engine import Engine
@@ -21,7 +21,20 @@ from asyncrt.errors import AsyncrtError, BadRequest, Conflict, Unavailable
 from asyncrt.model import protocol as p
 from asyncrt.model.container import Container, Exit
 from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
+from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import Options
+from asyncrt.model.tree_requests import (
+    Commit,
+    CopyFrom,
+    CopyTo,
+    Diff,
+    Export,
+    Import,
+    InspectImages,
+    PathStat,
+    PruneImages,
+)
+from asyncrt.supervisor.pressure import trigger
 from asyncrt.supervisor.task import Wish
 from shimd.wire.channel import close_all
 from shimd.wire.messages import ExitRecord
@@ -65,12 +78,13 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
         case p.Wait():
             return await wait(engine, request, item)
         case p.Kill():
-            return await each(engine, request.refs, "kill", item, lambda one: stop.kill(engine, one, request.signal))
+            signal, all = request.signal, request.all
+            return await each(engine, request.refs, "kill", item, lambda one: stop.kill(engine, one, signal, all))
         case p.Stop():
             return await each(engine, request.refs, "stop", item, lambda one: stop.stop(engine, one, request.timeout))
         case p.Remove():
             refs = [one.id for one in engine.table] if request.all else request.refs
-            return await each(engine, refs, "remove", item, lambda one: remove.remove(engine, one.id, request.force))
+            return await each(engine, refs, "remove", item, lambda one: _removal(engine, one, request))
         case p.Pause():
             return await each(engine, request.refs, "pause", item, lambda one: pause.pause(engine, one))
         case p.Unpause():
@@ -83,6 +97,9 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return None
         case p.Top():
             return await statistics.top(engine, engine.table.find(request.ref, "list processes of"))
+        case p.PressureOf():
+            limit = trigger(request.resource, request.some_us, request.full_us, request.window_us)
+            return await statistics.pressure(engine, engine.table.find(request.ref, "watch"), limit, item)
         case p.Logs():
             return await logs(engine, request, item)
         case p.Attach():
@@ -111,6 +128,20 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             return None
         case Pull() | Push() | Images() | Tag() | RemoveImage() | Load() | Save():
             return await image_handlers.serve(engine, request, fds, item)
+        case Copy() | Unpack() | Login() | Logout():
+            return await moving_handlers.serve(engine, request, item)
+        case (
+            Diff()
+            | Export()
+            | Commit()
+            | Import()
+            | PathStat()
+            | CopyFrom()
+            | CopyTo()
+            | InspectImages()
+            | PruneImages()
+        ):
+            return await tree_handlers.serve(engine, request, fds, item)
         case p.Shutdown():
             raise BadRequest("shut down", "supervisor", "the server answers that itself")
 
@@ -198,11 +229,15 @@ def streams_of(options: Options, once: bool, offset: int, fds: list[int]) -> Str
     return Streams(Wish(options.stdin, offset, p.NOT_THIS if options.tty else offset, once), fds)
 
 
+async def _removal(engine: Engine, container: Container, request: p.Remove) -> None:
+    await remove.remove(engine, container.id, request.force, request.volumes)
+
+
 async def _discard(engine: Engine, id: str) -> None:
     container = engine.table.get(id)
     if container is not None and container.started_ns == 0 and id not in engine.removing:
         with trio.CancelScope(shield=True), contextlib.suppress(Unavailable):
-            await remove.remove(engine, id, force=True)
+            await remove.remove(engine, id, force=True, volumes=True)
 
 
 async def _side_by_side(deed: Callable[[Container], Awaitable[None]], containers: Sequence[Container]) -> None:

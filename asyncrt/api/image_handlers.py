@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
+from asyncrt.engine import forgetting
 from asyncrt.engine.engine import Engine
-from asyncrt.engine.images import LAYERS, Found
-from asyncrt.errors import AsyncrtError, BadRequest, NoSuchObject
+from asyncrt.engine.images import Found
+from asyncrt.errors import AsyncrtError, BadRequest, NoSuchObject, shown
 from asyncrt.model import platform as platforms
 from asyncrt.model import protocol as p
 from asyncrt.model.image import BlobProgress
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from asyncrt.images.progress import Progress
 
 T = TypeVar("T")
+SAVED_FORMS = ("", "docker-archive", "oci-archive", "oci-dir")
 Requests = Pull | Push | Images | Tag | RemoveImage | Load | Save
 
 
@@ -34,7 +38,7 @@ async def serve(engine: Engine, request: Requests, fds: list[int], item: Send) -
         case Pull():
             return await _pull(engine, request, item)
         case Push():
-            target = await _telling(item, lambda send: images.push(request.image, send))
+            target = await telling(item, lambda send: images.push(request.image, send))
             return {"digest": target.digest}
         case Images():
             return await images.summaries()
@@ -56,14 +60,14 @@ async def _pull(engine: Engine, request: Pull, item: Send) -> dict[str, str]:
         except NoSuchObject as error:
             if error.deed != "find image":
                 raise
-    return _told(await _telling(item, lambda send: engine.images.pull(request.image, wanted, send)))
+    return _told(await telling(item, lambda send: engine.images.pull(request.image, wanted, send)))
 
 
 def _told(found: Found) -> dict[str, str]:
     return {"name": found.name, "digest": found.image.target.digest, "id": found.image.manifest.config.digest}
 
 
-async def _telling(item: Send, job: Callable[[trio.MemorySendChannel[Progress]], Awaitable[T]]) -> T:
+async def telling(item: Send, job: Callable[[trio.MemorySendChannel[Progress]], Awaitable[T]]) -> T:
     """The job, its progress sent as it comes."""
     send, receive = trio.open_memory_channel[Any](0)
     outcome: list[T] = []
@@ -88,15 +92,10 @@ async def _telling(item: Send, job: Callable[[trio.MemorySendChannel[Progress]],
 async def _remove(engine: Engine, request: RemoveImage, item: Send) -> None:
     for ref in request.refs:
         try:
-            gone = await engine.images.remove(ref, lambda: used(engine))
+            gone = await forgetting.remove(engine.images, ref, lambda: forgetting.used(engine.table), request.force)
             await item(p.Outcome(ref, str(len(gone))))
         except AsyncrtError as error:
             await item(p.Outcome(ref, "", error.to_dict()))
-
-
-def used(engine: Engine) -> set[str]:
-    """The chains that containers stand on."""
-    return {one.options.image.removeprefix(LAYERS) for one in engine.table if one.options.image.startswith(LAYERS)}
 
 
 def _one(fds: list[int], deed: str) -> int:
@@ -107,13 +106,20 @@ def _one(fds: list[int], deed: str) -> int:
 
 async def _load(engine: Engine, fd: int) -> list[str]:
     """The names that came; an image without one is told by its digest."""
-    from asyncrt.images.loading import chunks_of, load
+    from asyncrt.images.layout import load_layout
+    from asyncrt.images.loading import Loaded, chunks_of, load
 
     os.set_blocking(fd, True)
     content = engine.images.content
+
+    def run() -> list[Loaded]:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            return load_layout(Path(f"/proc/self/fd/{fd}"), content, "layout")
+        return load(_checked(chunks_of(fd)), content, "archive")
+
     told: list[str] = []
     async with engine.images.using():
-        for one in await trio.to_thread.run_sync(lambda: load(_checked(chunks_of(fd)), content, "archive")):
+        for one in await trio.to_thread.run_sync(run):
             told += await engine.images.take(one.names, one.target) or [one.target.digest]
     return told
 
@@ -126,14 +132,19 @@ def _checked(chunks: Any) -> Any:
 
 
 async def _save(engine: Engine, request: Save, fd: int) -> None:
-    from asyncrt.images.saving import Saved, save
+    from asyncrt.images.docker_archive import save_docker
+    from asyncrt.images.saving import Saved, save, save_layout
 
+    if request.format not in SAVED_FORMS:
+        raise BadRequest("save", f"--format {shown(request.format)}", f"known are {', '.join(SAVED_FORMS[1:])}")
     os.set_blocking(fd, True)
     wanted = []
     for ref in request.refs:
         reference, target = engine.images.target(ref)
         found = await engine.images.find(ref)
-        wanted.append(Saved(target, (reference,), found.image.descriptor))
+        names = (reference,) if reference is not None else ()
+        wanted.append(Saved(target, names, found.image.descriptor))
+    content = engine.images.content
 
     def write(data: bytes) -> None:
         trio.from_thread.check_cancelled()
@@ -143,7 +154,12 @@ async def _save(engine: Engine, request: Save, fd: int) -> None:
 
     def run() -> None:
         try:
-            save(wanted, engine.images.content, write)
+            if request.format == "oci-dir":
+                save_layout(wanted, content, Path(f"/proc/self/fd/{fd}"))
+            elif request.format == "docker-archive":
+                save_docker(wanted, content, write)
+            else:
+                save(wanted, content, write, docker=not request.format)
         except OSError as error:
             raise BadRequest("save", "images", (error.strerror or str(error)).lower()) from error
 

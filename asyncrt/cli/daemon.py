@@ -14,6 +14,12 @@ from asyncrt.cli.verb import Verb
 from asyncrt.errors import BadRequest, Unavailable
 from asyncrt.sdk.door import command, environment, need_root
 
+# What a supervisor that is started by another command gets from the environment alone (asyncrt/daemon.py, Settings).
+SETTINGS = {
+    "cgroup-driver": "ASYNCRT_CGROUP_DRIVER",
+    "cgroup-parent": "ASYNCRT_CGROUP_PARENT",
+    "hooks-dir": "ASYNCRT_HOOKS_DIR",
+}
 PATIENCE = 30.0  # seconds for a supervisor to put its things down
 
 
@@ -26,8 +32,9 @@ def _daemon(words: Words, places: Places) -> int:
     # Only `python -m asyncrt` stands above both houses; from the console script we become it.
     ready = words.one("ready-fd")
     argv = command(places, int(ready) if ready.isdecimal() else -1)
+    told = {name: ":".join(words.all(flag)) for flag, name in SETTINGS.items() if words.given(flag)}
     sys.stdout.flush()
-    os.execve(argv[0], argv, environment())
+    os.execve(argv[0], argv, {**environment(), **told})
 
 
 def _stop(places: Places) -> int:
@@ -59,10 +66,13 @@ def _ended(pid: int, timeout: float) -> bool:
 
 
 VERB = Verb(
-    usage="daemon [stop]",
+    usage="daemon [--cgroup-driver NAME] [--cgroup-parent PATH] [--hooks-dir DIR] [stop]",
     run=_daemon,
     flags=(
         Flag("foreground", "", "", "what it does anyway"),
+        Flag("cgroup-driver", "", "NAME", "cgroupfs, or systemd: have it make the parent cgroup"),
+        Flag("cgroup-parent", "", "PATH", "the cgroup that its own is made in; a slice, with systemd"),
+        Flag("hooks-dir", "", "DIR", "hooks of containers, in podman's format"),
         Flag("ready-fd", "", "FD"),
     ),
     most=1,

@@ -33,6 +33,16 @@ def stamp(ns: int) -> str | None:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ns % 1_000_000_000:09d}Z"
 
 
+def since(text: str, now_ns: int) -> str:
+    """How long ago an image's document says that something was; "-" where it says nothing that is a time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return "-"
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return f"{span(now_ns / 1e9 - aware.timestamp())} ago"
+
+
 def listed(container: Container, now_ns: int) -> dict[str, Any]:
     """What `ps --format json` tells."""
     return {
@@ -101,4 +111,4 @@ def _exit(record: Exit | None) -> dict[str, Any] | None:
     if record is None:
         return None
     times = {"started": stamp(record.started_ns), "ended": stamp(record.ended_ns)}
-    return {**msgspec.to_builtins(record), **times}
+    return {**msgspec.to_builtins(record), "oom_killed": record.oom_killed, **times}

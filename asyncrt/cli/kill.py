@@ -34,12 +34,15 @@ def number(text: str) -> int:
 def _kill(words: Words, places: Places) -> int:
     signal = number(words.one("signal", "KILL"))
     with contextlib.closing(connect(places)) as client:
-        return show(client.kill(words.rest, signal))
+        return show(client.kill(words.rest, signal, words.on("all")))
 
 
 VERB = Verb(
-    usage="kill [-s SIGNAL] CONTAINER...",
+    usage="kill [-s SIGNAL] [--all] CONTAINER...",
     run=_kill,
-    flags=(Flag("signal", "s", "SIGNAL", "name or number; KILL unless told"),),
+    flags=(
+        Flag("signal", "s", "SIGNAL", "name or number; KILL unless told"),
+        Flag("all", "a", "", "to every process of it, not to its first alone"),
+    ),
     least=1,
 )

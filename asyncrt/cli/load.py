@@ -36,6 +36,6 @@ def _opened(path: str) -> int:
 VERB = Verb(
     usage="load [-i FILE]",
     run=_load,
-    flags=(Flag("input", "i", "FILE", "the archive, tar or tar.gz; stdin unless told"),),
+    flags=(Flag("input", "i", "FILE", "the archive, tar or tar.gz, or the directory of a layout; stdin unless told"),),
     most=0,
 )

@@ -15,7 +15,7 @@ from asyncrt.cli.flags import UNKNOWN_FLAG, Words, nearest, read
 from asyncrt.cli.places import Places, places
 from asyncrt.cli.say import hush, plain, say
 from asyncrt.cli.usage import GLOBAL, of_verb, overview
-from asyncrt.cli.verb import VERBS, Verb, load
+from asyncrt.cli.verb import SUBVERBS, VERBS, Verb, load
 from asyncrt.errors import AsyncrtError, BadRequest
 
 INTERRUPTED = 130  # 128 + SIGINT
@@ -76,6 +76,11 @@ def _dispatch(argv: list[str], daemon: Daemon | None) -> int:
     return _run(name, load(name), rest, where, daemon)
 
 
+def run_verb(name: str, argv: list[str], where: Places) -> int:
+    """A verb of two words, sent here by the one of its first."""
+    return _run(name, load(name), argv, where, None)
+
+
 def _run(name: str, verb: Verb, argv: list[str], where: Places, daemon: Daemon | None) -> int:
     if _asks_help(verb, argv):
         print(of_verb(name, verb))
@@ -129,6 +134,9 @@ def _with_code(error: AsyncrtError, code: int) -> AsyncrtError:
 
 def _help(words: list[str]) -> int:
     known = [word for word in words if word in VERBS]
+    pair = " ".join(words[:2])
+    if len(words) > 1 and words[1] in SUBVERBS.get(words[0], {}):
+        known = [pair]
     print(of_verb(known[0], load(known[0])) if known else overview())
     return 0
 

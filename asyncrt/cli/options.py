@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from asyncrt.cli import log_driver, security
+from asyncrt.cli import limits, log_driver, security
 from asyncrt.cli.env import variables
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.errors import BadRequest
@@ -35,6 +35,9 @@ FLAGS = (
     Flag("cap-drop", "", "CAP", "take one away, or ALL"),
     Flag("log-driver", "", "NAME", "native, json-file, cri (beside native), or none"),
     Flag("log-opt", "", "OPT", "max-size=10m, max-file=3"),
+    *limits.FLAGS,
+    *limits.START_FLAGS,
+    Flag("annotation", "", "NAME=VALUE", "told to hooks"),
     Flag("security-opt", "", "OPT", "seccomp=FILE, seccomp=unconfined, no-new-privileges"),
 )
 
@@ -72,6 +75,9 @@ def options(words: Words) -> Options:
         stdin=words.on("interactive"),
         tty=words.on("tty"),
         auto_remove=words.on("rm"),
+        limits=limits.limits(words),
+        cgroup_parent=_cgroup_parent(words),
+        annotations=_annotations(words),
     )
 
 
@@ -127,6 +133,21 @@ def pids(words: Words) -> int:
     if not -1 <= value < 1 << 31:
         raise BadRequest("read", "--pids-limit", f'"{text}" is no number of processes', "-1 means no limit")
     return value
+
+
+def _cgroup_parent(words: Words) -> str:
+    path = words.one("cgroup-parent")
+    if words.given("cgroup-parent") and not path.strip("/"):
+        raise BadRequest("read", "--cgroup-parent", f'"{path}" names no cgroup', "as in /mine")
+    return path
+
+
+def _annotations(words: Words) -> tuple[str, ...]:
+    for pair in words.all("annotation"):
+        name, equals, _ = pair.partition("=")
+        if not name or not equals:
+            raise BadRequest("read", "--annotation", f'"{pair}" has another shape', "write it as NAME=VALUE")
+    return tuple(words.all("annotation"))
 
 
 def _hostname(words: Words) -> str:

@@ -1,4 +1,4 @@
-"""asyncrt push: send images to the registries that their names say."""
+"""asyncrt push: send images to their registries."""
 
 from __future__ import annotations
 
@@ -6,27 +6,17 @@ import contextlib
 
 from asyncrt.cli import fetching
 from asyncrt.cli.connect import connect
-from asyncrt.cli.document import wants_json
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.cli.places import Places
-from asyncrt.cli.say import say
 from asyncrt.cli.verb import Verb
-from asyncrt.errors import AsyncrtError
+from asyncrt.model.image_requests import Push
 
 
 def _push(words: Words, places: Places) -> int:
-    as_json = wants_json(words.one("format", "table"))
-    code = 0
     with contextlib.closing(connect(places)) as client:
-        for ref in words.rest:
-            try:
-                fetching.show(client.push(ref), words.on("quiet"), as_json, ref)
-                if not as_json:
-                    print(ref, flush=True)
-            except AsyncrtError as error:
-                say(str(error))
-                code = 1
-    return code
+        # One after the other: what the first brings there, the next need not.
+        asked = ((ref, client.call(Push(ref))) for ref in words.rest)
+        return fetching.move(words, asked, lambda ref, told: ref)
 
 
 VERB = Verb(

@@ -17,14 +17,15 @@ def _rm(words: Words, places: Places) -> int:
     if every == bool(words.rest):
         raise BadRequest("rm", "", "give either names or --all", f"usage: asyncrt {VERB.usage}")
     with contextlib.closing(connect(places)) as client:
-        return show(client.remove(words.rest, words.on("force"), every))
+        return show(client.remove(words.rest, words.on("force"), every, words.on("volumes")))
 
 
 VERB = Verb(
-    usage="rm [-f] CONTAINER... | --all",
+    usage="rm [-f] [-v] CONTAINER... | --all",
     run=_rm,
     flags=(
         Flag("force", "f", "", "kill what runs"),
+        Flag("volumes", "v", "", "with the volumes that its image asked for"),
         Flag("all", "", "", "every container"),
     ),
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from asyncrt.cli.connect import connect
 from asyncrt.cli.flags import Flag, Words
+from asyncrt.cli.outfile import written_to
 from asyncrt.cli.places import Places
 from asyncrt.cli.say import plain
 from asyncrt.cli.verb import Verb
@@ -15,24 +17,32 @@ from asyncrt.errors import BadRequest
 
 
 def _save(words: Words, places: Places) -> int:
-    path = words.one("output")
+    path, form = words.one("output"), words.one("format")
+    if form == "oci-dir":
+        return _save_directory(words, places, path)
+    with contextlib.closing(connect(places)) as client:
+        written_to(path, lambda fd: client.save(words.rest, fd, form))
+    return 0
+
+
+def _save_directory(words: Words, places: Places, path: str) -> int:
+    """A layout: images that are in it already stay there."""
     if not path:
-        if os.isatty(1):
-            raise BadRequest("write", "the archive", "stdout is a terminal", "use -o FILE, or redirect stdout")
-        with contextlib.closing(connect(places)) as client:
-            client.save(words.rest, 1)
-        return 0
-    half = f"{path}.part"
+        raise BadRequest("write", "the layout", "a directory cannot go to stdout", "use -o DIRECTORY")
+    made = False
     try:
-        fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        if not Path(path).is_dir():
+            Path(path).mkdir()
+            made = True
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise BadRequest("make", plain(half), (error.strerror or str(error)).lower()) from error
+        raise BadRequest("make", plain(path), (error.strerror or str(error)).lower()) from error
     try:
         with contextlib.closing(connect(places)) as client:
-            client.save(words.rest, fd)
-        Path(half).replace(path)
+            client.save(words.rest, fd, "oci-dir")
     except BaseException:
-        Path(half).unlink()
+        if made:
+            shutil.rmtree(path, ignore_errors=True)
         raise
     finally:
         os.close(fd)
@@ -40,8 +50,11 @@ def _save(words: Words, places: Places) -> int:
 
 
 VERB = Verb(
-    usage="save [-o FILE] IMAGE...",
+    usage="save [-o FILE] [--format FORM] IMAGE...",
     run=_save,
-    flags=(Flag("output", "o", "FILE", "the archive; stdout unless told"),),
+    flags=(
+        Flag("output", "o", "FILE", "the archive; stdout unless told. Of oci-dir the directory"),
+        Flag("format", "", "FORM", "docker-archive, oci-archive or oci-dir; docker's and OCI's in one unless told"),
+    ),
     least=1,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from asyncrt.cli.flags import Flag
-from asyncrt.cli.verb import GROUPS, VERBS, Verb
+from asyncrt.cli.verb import GROUPS, SUBVERBS, Verb, about
 
 GLOBAL = (
     Flag("root", "", "DIR", "images and records (ASYNCRT_ROOT; /var/lib/asyncrt)"),
@@ -35,12 +35,17 @@ def overview() -> str:
 
 def of_verb(name: str, verb: Verb) -> str:
     """What `asyncrt VERB --help` prints."""
-    lines = [f"usage: asyncrt {verb.usage}", "", VERBS[name] + "."]
+    lines = [f"usage: asyncrt {verb.usage}", "", about(name) + "."]
     if verb.more:
         lines += ["", verb.more.strip("\n")]
     if verb.flags:
         lines += ["", "Flags:", *_table(verb.flags)]
     return "\n".join(lines)
+
+
+def of_group(name: str) -> str:
+    """The verbs of two words that begin so."""
+    return "\n".join(f"  {name} {second:<9}{what}" for second, (_, what) in SUBVERBS[name].items())
 
 
 def _table(flags: Sequence[Flag]) -> list[str]:

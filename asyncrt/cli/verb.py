@@ -58,6 +58,9 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "pause": "Stop every process of containers for a while",
             "unpause": "Let paused containers go on",
             "update": "Change the limits of containers",
+            "cp": "Copy files between a container and this machine",
+            "diff": "Show what a container changed against its image",
+            "export": "Write a container's tree as a tar",
             "kill": "Send a signal",
             "stop": "SIGTERM, then SIGKILL after a grace period",
             "rm": "Remove containers",
@@ -73,6 +76,15 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
             "rmi": "Forget names of images, and what nothing needs any more",
             "load": "Take images from an archive",
             "save": "Write images into an archive",
+            "copy": "Copy an image between registries, layouts, archives and directories",
+            "unpack": "Make a bundle of an image that OCI runtimes run",
+            "bundle": "Write config.json of an image for a rootfs that is there",
+            "login": "Try credentials at a registry and keep them",
+            "logout": "Forget the credentials of a registry",
+            "commit": "Make an image of a container",
+            "import": "Make an image of a tar",
+            "history": "Show the steps that an image was made in",
+            "image": "These verbs by docker's other names, and inspect and prune",
         },
     ),
     (
@@ -88,7 +100,33 @@ GROUPS: tuple[tuple[str, dict[str, str]], ...] = (
 VERBS: dict[str, str] = {verb: about for _, group in GROUPS for verb, about in group.items()}
 
 
+# Verbs in two words: the second one's module, and what it is about.
+SUBVERBS: dict[str, dict[str, tuple[str, str]]] = {
+    "image": {
+        "ls": ("images", VERBS["images"]),
+        "inspect": ("image_inspect", "Show documents of images, as JSON"),
+        "history": ("history", VERBS["history"]),
+        "rm": ("rmi", VERBS["rmi"]),
+        "prune": ("image_prune", "Forget images that nobody needs"),
+        "tag": ("tag", VERBS["tag"]),
+        "pull": ("pull", VERBS["pull"]),
+        "push": ("push", VERBS["push"]),
+        "save": ("save", VERBS["save"]),
+        "load": ("load", VERBS["load"]),
+        "import": ("import", VERBS["import"]),
+    },
+}
+
+
+def about(name: str) -> str:
+    """What a verb of one or two words does."""
+    first, _, second = name.partition(" ")
+    return SUBVERBS[first][second][1] if second else VERBS[first]
+
+
 def load(name: str) -> Verb:
-    """The verb of that name, from VERBS."""
-    verb: Verb = importlib.import_module(f"asyncrt.cli.{name}").VERB
+    """The verb of that name, from VERBS or, in two words, SUBVERBS."""
+    first, _, second = name.partition(" ")
+    module = SUBVERBS[first][second][0] if second else first
+    verb: Verb = importlib.import_module(f"asyncrt.cli.{module}").VERB
     return verb

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import trio
@@ -16,8 +17,10 @@ from asyncrt.engine.policy import config_for
 from asyncrt.errors import BadRequest
 from asyncrt.metadata.changes import AppendEvent, Change, PutContainer
 from asyncrt.model.container import Container
+from asyncrt.model.descriptor import Descriptor
 from asyncrt.model.options import Options
 from asyncrt.snapshots.sources import Source, parse
+from asyncrt.supervisor.cgroups import path_of
 from asyncrt.supervisor.zygote import PackedConfig, pack
 from shimd.spec.config import Config
 from shimd.wire.values import LogWish
@@ -29,39 +32,53 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 class Recipe(NamedTuple):
     """What all containers of one request share.
 
-    `options` have what the image says in them, `image` is its name. `foreign` are (path, with what is mounted below) of
-    the mount sources that the zygote's namespace does not have.
+    `options` have what the image says in them, `image` is its name and `base` its manifest. `foreign` are (path, with
+    what is mounted below) of the mount sources that the zygote's namespace does not have.
     """
 
     options: Options
     image: str
+    base: Descriptor | None
     source: Source
     config: Config
     packed: PackedConfig
     foreign: tuple[tuple[str, bool], ...]
 
 
-async def recipe_for(engine: Engine, options: Options) -> Recipe:
-    """The policy's answer to the options. BadRequest and NoSuchObject name what cannot be granted.
+async def recipe_for(engine: Engine, options: Options, starting: bool = True) -> Recipe:
+    """The policy's answer to the options, with hooks if it is `starting`. BadRequest and NoSuchObject name what cannot
+    be granted, or the hook that is none.
 
     An image that is not here is pulled: RegistryFailed, BadImage.
     """
-    options, image = await engine.images.standing(options)
+    options, image, base = await engine.images.standing(options)
 
     def read() -> Recipe:
         source = engine.images.source(options.image) or parse(options.image)
+        source = engine.directories.snapshots.init_layers.under(source)
         config = config_for(options, source, engine.root, engine.state)
+        if starting:
+            config = engine.hooks.inject(config, bool(options.volumes))
+        if options.cgroup_parent:
+            path_of(options.cgroup_parent)
         log = LogWish(options.log_format, options.log_max_bytes, options.log_files)
         foreign = [
             (mount.source, "rbind" in mount.options)
             for mount in config.mounts
-            if "bind" in mount.options or "rbind" in mount.options
+            if ("bind" in mount.options or "rbind" in mount.options) and mount.source.startswith("/")
         ]
         if engine.trees.foreign(source.path):
             foreign.append((source.path, False))
-        return Recipe(options, image, source, config, pack(config, options.stdin, log), tuple(foreign))
+        packed = pack(config, options.stdin, log, engine.hooks.asks)
+        return Recipe(options, image, base, source, config, packed, tuple(foreign))
 
     return await trio.to_thread.run_sync(read)
+
+
+def place(engine: Engine, container: Container) -> None:
+    """Tell where its cgroup is, if it has a parent of its own; a supervisor that adopts it does so, too."""
+    if container.options.cgroup_parent:
+        engine.cgroups.put(container.id, path_of(container.options.cgroup_parent))
 
 
 def own_env(container: Container) -> list[str]:
@@ -81,11 +98,11 @@ async def create(engine: Engine, options: Options, count: int, recipe: Recipe) -
     names = engine.table.claim_names(ids, options.name)
     made = False
     try:
-        await trio.to_thread.run_sync(engine.directories.make, ids, recipe.source, options.read_only)
+        await trio.to_thread.run_sync(_directories, engine, ids, recipe)
         made = True
         now = time.time_ns()
         containers = [
-            Container(id, name, recipe.options, index, "created", now, image=recipe.image)
+            Container(id, name, recipe.options, index, "created", now, image=recipe.image, base=recipe.base)
             for index, (id, name) in enumerate(zip(ids, names, strict=True))
         ]
         changes: list[Change] = []
@@ -95,10 +112,16 @@ async def create(engine: Engine, options: Options, count: int, recipe: Recipe) -
             await engine.writer.commit(changes)
             for container in containers:
                 engine.table.put(container)
+                place(engine, container)
         return containers
     except BaseException:
         engine.table.release_names(names)
         if made:
             with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(engine.directories.volumes.remove, ids)
                 await trio.to_thread.run_sync(engine.directories.remove, ids)
         raise
+
+
+def _directories(engine: Engine, ids: Sequence[str], recipe: Recipe) -> None:
+    engine.directories.make(ids, recipe.source, recipe.options.read_only, recipe.options.image_volumes)

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 import trio
 
-from asyncrt.engine import pause
+from asyncrt.engine import hooking, pause
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable
 from asyncrt.model.container import Container, Exit
@@ -18,7 +18,7 @@ from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.monitor import News
 from asyncrt.supervisor.task import Task
 from shimd.wire.codec import WireError, unpack_record
-from shimd.wire.messages import VERSION, ExitRecord, Standing, Started
+from shimd.wire.messages import VERSION, AtHooks, ExitRecord, Standing, Started
 
 KILLED = 128 + 9
 _log = structlog.get_logger("asyncrt.engine.ending")
@@ -50,13 +50,21 @@ class Keeper:
         self.give_place_back()
         container = self.engine.table.get(task.id)
         if container is not None:
-            fresh = msgspec.structs.replace(running(container, started, self.asked_ns), oom_kills=0)
+            due = bool(self.engine.hooks.due(task.id, "poststop"))
+            running_now = running(container, started, self.asked_ns)
+            fresh = msgspec.structs.replace(running_now, oom_kills=0, poststop_due=due)
             self.engine.record(fresh, "start", pid=started.pid)
             watch(self.engine, fresh)
+
+    def task_at_hooks(self, task: Task, asked: AtHooks, answer: int) -> None:
+        self.engine.nursery.start_soon(hooking.at_hooks, self.engine, task.id, asked, answer)
 
     def task_failed(self, task: Task) -> None:
         self.give_place_back()
         self.engine.tasks.pop(task.id, None)
+        container = self.engine.table.get(task.id)
+        if container is not None and self.engine.hooks.due(task.id, "poststop"):  # runtime.md, "Lifecycle"
+            self.engine.nursery.start_soon(hooking.poststop, self.engine, container)
 
     def task_ended(self, task: Task, record: ExitRecord) -> None:
         if self.engine.tasks.pop(task.id, None) is not None:
@@ -102,13 +110,17 @@ def running(container: Container, started: Started | Standing, asked_ns: int) ->
 
 def watch(engine: Engine, container: Container) -> None:
     """Be told what its limits do, if it has any that the kernel tells of."""
-    if container.options.memory > 0 or container.options.pids_limit > 0:
-        engine.monitor.watch(container.id, engine.cgroups.of(container.id), container.oom_kills)
+    options = container.options
+    quota = options.cpus > 0 or options.limits.cpu_quota > 0
+    if options.memory > 0 or options.pids_limit > 0 or quota or options.limits.unified:
+        silent = quota or (options.pids_limit > 0 and engine.cgroups.hierarchies[0].version == 1)
+        engine.monitor.watch(container.id, engine.cgroups.of(container.id), container.oom_kills, silent)
 
 
 def ended(engine: Engine, id: str, record: ExitRecord) -> None:
     """A container ended: remember it, tell it, and remove the container if that was the wish."""
     engine.monitor.forget(id)
+    engine.cgroups.forget_accounts(id)
     container = engine.table.get(id)
     if container is None:
         return
@@ -122,8 +134,17 @@ def ended(engine: Engine, id: str, record: ExitRecord) -> None:
     exit = Exit(**{name: getattr(record, name) for name in Exit.__struct_fields__})
     stopped = msgspec.structs.replace(container, state="stopped", pid=0, shim_pid=0, exit=exit)
     engine.record(stopped, "die", code=exit.code, signal=exit.signal, lost=exit.lost)
-    if container.options.auto_remove:
+    if stopped.poststop_due:
+        engine.nursery.start_soon(after_stop, engine, stopped)
+    elif container.options.auto_remove:
         engine.nursery.start_soon(auto_remove, engine, id)
+
+
+async def after_stop(engine: Engine, container: Container) -> None:
+    """Its poststop hooks, then its removal if that was the wish."""
+    await hooking.poststop(engine, container)
+    if container.options.auto_remove:
+        await auto_remove(engine, container.id)
 
 
 async def auto_remove(engine: Engine, id: str) -> None:
@@ -134,7 +155,7 @@ async def auto_remove(engine: Engine, id: str) -> None:
     if task is not None:
         await task.gone.wait()  # its shim stays as long as somebody reads: a removal would take the rest from them
     try:
-        await remove(engine, id, force=True)
+        await remove(engine, id, force=True, volumes=True)
     except AsyncrtError as error:
         if not isinstance(error, NoSuchObject):
             _log.error("remove after exit", container=id, error=str(error))

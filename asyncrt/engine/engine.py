@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import trio
 
 from asyncrt.engine.events import Bus
+from asyncrt.engine.hooks import Household
 from asyncrt.engine.images import Images
 from asyncrt.engine.sweeping import Directories, Sweeper
 from asyncrt.engine.table import Table
+from asyncrt.errors import Conflict
 from asyncrt.metadata.changes import AppendEvent, PutContainer
 from asyncrt.metadata.writer import Writer
 from asyncrt.model.container import Container
@@ -45,6 +49,7 @@ class Engine:
         directories: Directories,
         images: Images,
         nursery: trio.Nursery,
+        hooks: Household,
     ) -> None:
         self.root = root
         self.state = state
@@ -54,6 +59,7 @@ class Engine:
         self.cgroups = cgroups
         self.directories = directories
         self.images = images
+        self.hooks = hooks
         self.sweeper = Sweeper(directories)
         self.trees = Trees([Path("/"), root, state])
         self.nursery = nursery
@@ -67,6 +73,8 @@ class Engine:
         """Containers whose start was asked for, until it is over, however it went."""
         self.leaving: dict[str, Task] = {}
         """Shims whose container ended and that have not gone yet: a slow reader, a full disk."""
+        self.handled: dict[str, trio.Event] = {}
+        """Containers that do not run and whose tree somebody works in: who starts or removes them waits."""
         self.removing: dict[str, Promise[None]] = {}
         """Removals under way, by container id: who wants the same waits for them."""
         self.departed: OrderedDict[str, Container] = OrderedDict()
@@ -87,15 +95,37 @@ class Engine:
         self.writer.submit([AppendEvent(action, container.id, container.name, attributes)])
 
     def limit_did(self, id: str, news: News) -> None:
-        """A limit of a running container killed something of it, or held it back."""
+        """A limit of a running container killed something of it, or held it back; or somebody froze it."""
         container = self.table.get(id)
         if container is None:
+            return
+        if news.kind in ("frozen", "thawed"):
+            self.note(news.kind, container)
             return
         if news.kind != "oom":
             self.note(news.kind, container, hits=news.more, total=news.total)
             return
         killed = msgspec.structs.replace(container, oom_kills=news.total)
         self.record(killed, "oom", kills=news.more, total=news.total, cgroup=news.cgroup)
+
+    @contextlib.asynccontextmanager
+    async def held(self, id: str, deed: str, name: str) -> AsyncIterator[None]:
+        """While a container's tree is worked in. Conflict: it is about to run, or to be removed."""
+        while (other := self.handled.get(id)) is not None:
+            await other.wait()
+        if id in self.beginning or id in self.tasks or id in self.removing or id not in self.table:
+            raise Conflict(deed, name, "it is being started or removed", "try again")
+        self.handled[id] = over = trio.Event()
+        try:
+            yield
+        finally:
+            del self.handled[id]
+            over.set()
+
+    async def let_go(self, id: str) -> None:
+        """Wait until nobody works in a container's tree."""
+        while (other := self.handled.get(id)) is not None:
+            await other.wait()
 
     def thaw(self, id: str) -> None:
         """Let a paused container go on, the record first (engine/pause.py); OSError. Another is left as it is."""
@@ -108,6 +138,8 @@ class Engine:
         """Forget a removed container, but for those who ask how it ended."""
         self.table.drop(container.id)
         self.bases.pop(container.id, None)
+        self.cgroups.drop(container.id)
+        self.hooks.drop(container.id)
         self.departed[container.id] = container
         if len(self.departed) > REMEMBERED:
             self.departed.popitem(last=False)

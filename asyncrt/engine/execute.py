@@ -17,6 +17,7 @@ from asyncrt.engine.stop import task_of
 from asyncrt.errors import AsyncrtError, BadRequest, Conflict
 from asyncrt.model.container import Container
 from asyncrt.model.options import ExecOptions
+from asyncrt.supervisor import pressure
 from asyncrt.supervisor.task import ExecTask
 from shimd.spec.config import Process
 from shimd.spec.decode import encode
@@ -45,6 +46,8 @@ async def execute(
     except BaseException:
         close_all(execution.master)
         raise
+    if engine.cgroups.has_accounts_beside(container.id):
+        await trio.to_thread.run_sync(pressure.gather, engine.cgroups, container.id)
     engine.note("exec_start", container, exec=execution.id, pid=pid, command=" ".join(options.args)[:200])
     engine.nursery.start_soon(_note_end, engine, container, execution)
     return execution
@@ -54,7 +57,7 @@ async def _base(engine: Engine, container: Container) -> Process:
     """The container's own process; worked out once, since a policy takes longer than the rest of an exec."""
     base = engine.bases.get(container.id)
     if base is None:
-        recipe = await recipe_for(engine, container.options)
+        recipe = await recipe_for(engine, container.options, starting=False)
         base = recipe.config.process
         assert base is not None
         base = engine.bases[container.id] = base._replace(env=(*base.env, *own_env(container)))

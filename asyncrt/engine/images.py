@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+import posixpath
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,24 +23,22 @@ import msgspec
 import structlog
 import trio
 
-from asyncrt.content.collect import reachable
 from asyncrt.content.jobs import Blobs
 from asyncrt.content.store import Content
-from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable
+from asyncrt.engine.naming import Names, familiar, is_bare
+from asyncrt.errors import AsyncrtError, BadImage, BadRequest, NoSuchObject, Unavailable
 from asyncrt.images import blobs as store
 from asyncrt.images import config as configs
 from asyncrt.images import conversion, documents, image
 from asyncrt.images.conversion import Settings
-from asyncrt.images.documents import Manifest
 from asyncrt.images.image import Documents, Image
-from asyncrt.images.unpacking import Layer, Unpacking
-from asyncrt.metadata.changes import AppendEvent, DropImage, PutEdges, PutImage
+from asyncrt.images.unpacking import Layer, Ready, Unpacking
 from asyncrt.metadata.writer import Writer
 from asyncrt.model import platform as platforms
 from asyncrt.model import reference as references
 from asyncrt.model.descriptor import Descriptor, Platform
 from asyncrt.model.digest import Digest, chain_ids
-from asyncrt.model.image import Edges, ImageSummary, NamedImage
+from asyncrt.model.image import ImageSummary
 from asyncrt.model.options import Options
 from asyncrt.model.reference import Reference
 from asyncrt.snapshots.overlay import Overlay
@@ -73,26 +71,25 @@ class Found(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What containers are made of: options that need no image any more, and the image's name for people."""
+    """What containers are made of: options that need no image any more, the image's name for people, its manifest."""
 
     options: Options
     image: str
+    base: Descriptor | None
 
 
 class Images:
-    """The images of one engine. `used` (of remove and collect) says the chains that containers stand on."""
+    """The images of one engine."""
 
     def __init__(self, root: Path, snapshots: Overlay, writer: Writer) -> None:
         self.content = Content(root)
         self.blobs = Blobs(self.content)
-        self._snapshots = snapshots
+        self.snapshots = snapshots
         self._unpacking = Unpacking(self.content, snapshots)
-        self._writer = writer
-        self._names = {one.name: one for one in writer.store.load_images()}
-        self._edges = {one.digest: one.children for one in writer.store.load_edges()}
+        self.names = Names(writer, self.blobs)
         self._found: dict[tuple[str, str], Found] = {}
-        self._lock = trio.Lock()
-        self._users = 0
+        self.lock = trio.Lock()
+        self.users = 0
         self._unsettled = trio.Event()
         self._wanted = trio.Event()
         self._open: Promise[tuple[Client, Fetches]] = Promise()
@@ -105,13 +102,20 @@ class Images:
         from asyncrt.registry.credentials import Credentials
         from asyncrt.registry.endpoints import Settings
 
-        async with open_client(Settings(_hosts()), Credentials()) as client, open_fetches(self.blobs) as fetches:
+        async with open_client(Settings(hosts()), Credentials()) as client, open_fetches(self.blobs) as fetches:
             self._open.set((client, fetches))
             await trio.sleep_forever()
 
-    async def _registry(self) -> tuple[Client, Fetches]:
+    async def registry(self) -> tuple[Client, Fetches]:
+        """The client and the fetches that all share."""
         self._wanted.set()
         return await self._open.wait()
+
+    async def forget_logins(self) -> None:
+        """Somebody has logged in or out."""
+        if self._open.done:
+            client, _ = await self._open.wait()
+            client.forget_logins()
 
     async def keep_house(self) -> None:
         """Give to the disk what came, in quiet moments; until cancelled."""
@@ -121,57 +125,62 @@ class Images:
             self._unsettled = trio.Event()
             try:
                 await trio.to_thread.run_sync(self.content.settle)
-                await trio.to_thread.run_sync(self._snapshots.layers.settle)
+                await trio.to_thread.run_sync(self.snapshots.layers.settle)
             except AsyncrtError as error:
                 _log.error("write images to disk", error=str(error))
 
     def sweep(self) -> None:
         """Remove layers that a crash has left, before anything is begun. Blocks."""
-        left = self._snapshots.layers.sweep()
+        left = self.snapshots.layers.sweep()
         if left:
             _log.info("removed what a crash left", layers=len(left))
 
     @contextlib.asynccontextmanager
     async def using(self) -> AsyncIterator[None]:
         """While blobs and layers are here that no name and no container refers to yet: nothing is collected."""
-        async with self._lock:
-            self._users += 1
+        async with self.lock:
+            self.users += 1
         try:
             yield
         finally:
-            self._users -= 1
+            self.users -= 1
 
     # what is here
 
     def source(self, text: str) -> Source | None:
         """What "layers:CHAIN" stands on; None for what is no such text. NoSuchObject: the layers are gone."""
-        return self._snapshots.source(Digest.parse(text.removeprefix(LAYERS))) if text.startswith(LAYERS) else None
+        return self.snapshots.source(Digest.parse(text.removeprefix(LAYERS))) if text.startswith(LAYERS) else None
 
     async def find(self, text: str, wanted: Platform | None = None) -> Found:
         """The image of that name, its layers unpacked; NoSuchObject if nobody pulled or loaded it."""
-        name, named = self._lookup(text)
-        return await self._ready(name, named.target, wanted or platforms.host())
+        name, named = self.names.find(text)
+        return await self.ready(name, named.target, wanted or platforms.host())
 
-    def _lookup(self, text: str) -> tuple[str, NamedImage]:
-        reference = references.parse(text)
-        named = self._names.get(str(reference))
-        if named is None:
-            raise NoSuchObject("find image", reference.familiar(), "it is not here", f"asyncrt pull {text}")
-        return str(reference), named
+    async def stored(self, text: str, wanted: Platform) -> Found:
+        """The image of that name with all its blobs here, pulled if they are not; its layers may not be unpacked."""
+        try:
+            name, named = self.names.find(text)
+            found = await self._stored(name, named.target, wanted)
+        except NoSuchObject:
+            return await self.pull(text, wanted)
+        chains = chain_ids(diff_ids(found))
+        if not chains:
+            raise BadImage("unpack image", name, "it has no layers")
+        return Found(name, found, chains[-1], conversion.convert(found.config, name))
 
-    async def _ready(self, name: str, target: Descriptor, wanted: Platform) -> Found:
+    async def ready(self, name: str, target: Descriptor, wanted: Platform) -> Found:
+        """The image of a target that is here, its layers unpacked."""
         key = target.digest, platforms.written(wanted)
         known = self._found.get(key)
-        if known is not None and self._snapshots.layers.has(known.chain):
+        if known is not None and self.snapshots.layers.has(known.chain):
             return known._replace(name=name)
         found = await self._stored(name, target, wanted)
-        layers = [Layer(*pair) for pair in zip(found.layers, _diff_ids(found), strict=True)]
-        chain = await self._unpacking.unpack(layers)
+        chain = await self._unpacking.unpack(layers_of(found))
         self._found[key] = Found(name, found, chain, conversion.convert(found.config, name))
         return self._found[key]
 
     async def _stored(self, name: str, target: Descriptor, wanted: Platform) -> Image:
-        source = _Stored(self.blobs, name)
+        source = Stored(self.blobs, name)
         descriptor, manifest = await image.choose(source, target, await source.get(target), wanted, name)
         configs.runnable(manifest, name)
         data = await store.document(self.blobs, manifest.config, name)
@@ -181,14 +190,14 @@ class Images:
     async def standing(self, options: Options) -> Standing:
         """Options with what the image says beneath them. Pulls what is not here; as pull()."""
         if options.image.startswith(LOCAL):
-            return Standing(options, options.image)
+            return Standing(options, options.image, None)
         try:
             found = await self.find(options.image)
         except NoSuchObject as error:
             if error.deed != "find image":
                 raise
             found = await self.pull(options.image)
-        return Standing(laid_over(options, found), references.parse(found.name).familiar())
+        return Standing(laid_over(options, found), familiar(found.name), found.image.descriptor)
 
     # what comes and goes
 
@@ -203,149 +212,88 @@ class Images:
 
         reference = references.parse(text)
         wanted = wanted or platforms.host()
-        client, fetches = await self._registry()
+        client, fetches = await self.registry()
         async with self.using():
-            got = await pull(client, fetches, self.blobs, reference, wanted, progress)
+            got = await pull(client, fetches, self.blobs, reference, wanted, progress, meanwhile=self._unpack)
             await self._remember(str(reference), got.target)
-            return await self._ready(str(reference), got.target, wanted)
+            return await self.ready(str(reference), got.target, wanted)
+
+    async def _unpack(self, image: Image, ready: Ready) -> None:
+        """Each layer as soon as it is there."""
+        await self._unpacking.unpack(layers_of(image), ready)
 
     async def push(self, text: str, progress: trio.MemorySendChannel[Progress] | None = None) -> Descriptor:
         """To the registry that the name says. NoSuchObject if it, or a part of it, is not here."""
         from asyncrt.images.push import push
 
-        name, named = self._lookup(text)
-        client, _ = await self._registry()
+        name, named = self.names.find(text)
+        client, _ = await self.registry()
+        if is_bare(name):
+            raise BadRequest("push", text, "it has no name, so no registry", "asyncrt tag gives it one")
         reference = references.parse(name)
-        beside = [one.path for one in map(references.parse, self._names) if one.host == reference.host]
+        known = [references.parse(one.name) for one in self.names if not is_bare(one.name)]
+        beside = [one.path for one in known if one.host == reference.host]
         await push(client, self.blobs, named.target, reference, beside, progress)
         return named.target
 
     async def tag(self, text: str, other: str) -> str:
         """Give an image one more name; the name in full."""
-        _, named = self._lookup(text)
+        _, named = self.names.find(text)
         name = str(references.parse(other))
         await self._remember(name, named.target)
         return name
 
     async def take(self, names: Iterable[str], target: Descriptor) -> list[str]:
-        """Name what an archive brought; the names in full."""
+        """Name what came from elsewhere; the names in full. Without one it is kept under its digest."""
         whole = [str(references.parse(name)) for name in names]
-        for name in whole:
+        for name in whole or [""]:
             await self._remember(name, target)
         return whole
 
-    async def remove(self, text: str, used: Callable[[], set[str]]) -> list[str]:
-        """Forget a name, and remove what nothing refers to any more; the digests of the blobs that went.
-
-        Conflict if it is the last name of layers that a container stands on.
-        """
-        name, named = self._lookup(text)
-        others = [one for one in self._names.values() if one.name != name]
-        if named.target.digest not in {one.target.digest for one in others}:
-            found = await self._try(name, named.target)
-            if found is not None and str(found.chain) in used():
-                familiar = references.parse(name).familiar()
-                raise Conflict("remove image", familiar, "containers stand on it", "remove them first: asyncrt ps -a")
-        await self._writer.commit([DropImage(name), AppendEvent("untag", named.target.digest, name)])
-        del self._names[name]
-        return await self.collect(used)
-
-    async def _try(self, name: str, target: Descriptor) -> Found | None:
+    async def attempt(self, name: str, target: Descriptor) -> Found | None:
+        """As ready(), for this machine; None if it is for another, or not whole."""
         try:
-            return await self._ready(name, target, platforms.host())
+            return await self.ready(name, target, platforms.host())
         except AsyncrtError:  # of another platform, or a part of it is missing: then nothing stands on it
             return None
 
-    async def collect(self, used: Callable[[], set[str]]) -> list[str]:
-        """Remove the blobs and layers that no name and no container needs; later, if something is under way now."""
-        async with self._lock:
-            if self._users:
-                return []  # the next collection takes it
-            return await self._collect(used)
-
-    async def _collect(self, used: Callable[[], set[str]]) -> list[str]:
-        kept = used()
-        for one in list(self._names.values()):
-            found = await self._try(one.name, one.target)
-            if found is not None:
-                kept |= {str(chain) for chain in chain_ids(_diff_ids(found.image))}
-        children = dict(self._edges)
-
-        def sweep() -> list[str]:
-            live = reachable([one.target.digest for one in self._names.values()], children)
-            gone = [str(digest) for digest in self.content.collect(lambda: live)]
-            self._drop_layers(kept)
-            return gone
-
-        return await trio.to_thread.run_sync(sweep)
-
-    def _drop_layers(self, kept: set[str]) -> None:
-        """From the top down; what a kept layer stands on stays, as its Conflict says."""
-        waiting = [chain for chain in self._snapshots.layers.chains() if str(chain) not in kept]
-        while waiting:
-            left = []
-            for chain in waiting:
-                try:
-                    self._snapshots.layers.remove(chain)
-                except Conflict:
-                    left.append(chain)
-            if len(left) == len(waiting):
-                return
-            waiting = left
-
     async def _remember(self, name: str, target: Descriptor) -> None:
-        edges = await self._children(target, name)
-        named = NamedImage(name, target, time.time_ns())
-        changes = [PutEdges(Edges(digest, children)) for digest, children in edges.items()]
-        await self._writer.commit([PutImage(named), *changes, AppendEvent("tag", target.digest, name)])
-        self._names[name] = named
-        self._edges.update(edges)
+        await self.names.put(name, target)
         self._unsettled.set()
-
-    async def _children(self, target: Descriptor, subject: str) -> dict[str, tuple[str, ...]]:
-        """Which blob refers to which, as far as they are here."""
-        found: dict[str, tuple[str, ...]] = {}
-        waiting = [target]
-        while waiting:
-            one = waiting.pop()
-            if one.digest in found or not await self.blobs.has(one):
-                continue
-            document = documents.read(await store.document(self.blobs, one, subject), one.media_type, subject)
-            if isinstance(document, Manifest):
-                parts = (document.config, *document.layers)
-            else:
-                parts = document.manifests
-                waiting += parts
-            found[one.digest] = tuple(part.digest for part in parts)
-        return found
 
     async def summaries(self) -> list[ImageSummary]:
         """Every name, by name."""
         found = []
-        for name, named in sorted(self._names.items()):
-            told = await self._try(name, named.target)
+        for named in self.names:
+            told = await self.attempt(named.name, named.target)
             size = sum(layer.size for layer in told.image.layers) if told is not None else -1
             platform = platforms.written(told.image.config.platform) if told is not None else ""
             id = told.image.manifest.config.digest if told is not None else ""
-            familiar = references.parse(name).familiar()
-            found.append(ImageSummary(familiar, named.target.digest, id, size, platform, named.updated_ns))
+            config = told.image.config if told is not None else None
+            labels = dict(config.execution.labels or {}) if config is not None else {}
+            created = (config.created or "") if config is not None else ""
+            found.append(
+                ImageSummary(
+                    familiar(named.name), named.target.digest, id, size, platform, named.updated_ns, created, labels
+                )
+            )
         return found
 
-    def target(self, text: str) -> tuple[Reference, Descriptor]:
-        """What a name means; NoSuchObject."""
-        name, named = self._lookup(text)
-        return references.parse(name), named.target
+    def target(self, text: str) -> tuple[Reference | None, Descriptor]:
+        """What a name means, and the name in full; NoSuchObject."""
+        name, named = self.names.find(text)
+        return None if is_bare(name) else references.parse(name), named.target
 
     def close(self) -> None:
         """Whoever waits for the client is told."""
         self._open.fail(Unavailable("ask", "registry", "the engine is being stopped"))
 
 
-def _hosts() -> Mapping[str, HostSettings]:
-    """Who may be asked without TLS: this machine, as docker has it, and those that the user names (INSECURE)."""
+def hosts(*more: str) -> Mapping[str, HostSettings]:
+    """Who may be asked without TLS: this machine, as docker has it, whom the user names (INSECURE), and `more`."""
     from asyncrt.registry.endpoints import HostSettings
 
-    named = [host.strip() for host in os.environ.get(INSECURE, "").split(",")]
+    named = [*more, *(host.strip() for host in os.environ.get(INSECURE, "").split(","))]
     plain = HostSettings(insecure=True)
 
     class Hosts(dict[str, HostSettings]):
@@ -359,6 +307,7 @@ def _hosts() -> Mapping[str, HostSettings]:
 def laid_over(options: Options, found: Found) -> Options:
     """The user's options over the image's settings, as docker does: with another entrypoint its command is dropped."""
     said = found.settings
+    own = {posixpath.normpath(one.target) for one in options.volumes}
     args = options.args or (() if options.entrypoint else said.command)
     return msgspec.structs.replace(
         options,
@@ -369,14 +318,22 @@ def laid_over(options: Options, found: Found) -> Options:
         workdir=options.workdir or said.working_directory,
         user=options.user or said.user,
         stop_signal=options.stop_signal or said.stop_signal,
+        image_volumes=tuple(path for path in said.volumes if path not in own),
     )
 
 
-def _diff_ids(image: Image) -> list[Digest]:
+def layers_of(image: Image) -> list[Layer]:
+    """Each with its diffID, the lowest first."""
+    return [Layer(*pair) for pair in zip(image.layers, diff_ids(image), strict=True)]
+
+
+def diff_ids(image: Image) -> list[Digest]:
     return [Digest.parse(text) for text in image.config.rootfs.diff_ids or ()]
 
 
-class _Stored(Documents):
+class Stored(Documents):
+    """Documents out of the store."""
+
     def __init__(self, blobs: Blobs, subject: str) -> None:
         self._blobs = blobs
         self._subject = subject

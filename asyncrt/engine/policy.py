@@ -41,7 +41,8 @@ def config_for(options: Options, source: Source, root: Path, state: Path) -> Con
         Root("rootfs", readonly=options.read_only),
         process=_process(options, source),
         hostname=options.hostname,
-        mounts=volumes.mounts(options.volumes),
+        mounts=volumes.mounts(options.volumes, options.image_volumes),
+        annotations=_annotations(options.annotations),
         linux=Linux(
             namespaces=defaults.NAMESPACES,
             resources=limits.resources(options),
@@ -53,7 +54,7 @@ def config_for(options: Options, source: Source, root: Path, state: Path) -> Con
 
 
 def _process(options: Options, source: Source) -> Process:
-    identity = users.resolve(source.path, options.user)
+    identity = users.resolve((source.path, *source.below), options.user)
     held = capabilities.names(options.cap_add, options.cap_drop)
     return Process(
         cwd=_workdir(options.workdir) or defaults.WORKDIR,
@@ -64,7 +65,18 @@ def _process(options: Options, source: Source) -> Process:
         no_new_privileges=options.no_new_privileges,
         terminal=options.tty,
         console_size=_console_size(options),
+        oom_score_adj=limits.oom_score_adj(options),
     )
+
+
+def _annotations(pairs: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals or "\0" in pair:
+            raise BadRequest("read", "--annotation", f'"{pair}" is no NAME=VALUE')
+        found[name] = value
+    return found
 
 
 def exec_process(options: ExecOptions, base: Process, root: int | str, asked_env: Sequence[str] = ()) -> Process:

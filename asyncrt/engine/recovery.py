@@ -20,7 +20,8 @@ import time
 import structlog
 import trio
 
-from asyncrt.engine import ending
+from asyncrt.engine import ending, hooking
+from asyncrt.engine.create import place
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import AsyncrtError
 from asyncrt.model.container import Container
@@ -35,6 +36,7 @@ async def recover(engine: Engine) -> None:
     """Bring records and machine together. Done before the first request is taken."""
     for container in engine.writer.store.load_containers():
         engine.table.put(container)
+        place(engine, container)
     limiter = trio.CapacityLimiter(AT_ONCE)
 
     async def one(container: Container) -> None:
@@ -45,9 +47,12 @@ async def recover(engine: Engine) -> None:
         for container in engine.table:
             nursery.start_soon(one, container)
     await _remove_strays(engine)
+    await trio.to_thread.run_sync(engine.directories.snapshots.init_layers.sweep, len(engine.table) == 0)
 
 
 async def _find(engine: Engine, container: Container) -> None:
+    if container.poststop_due:
+        await trio.to_thread.run_sync(hooking.read_back, engine, container)
     path = engine.shim_socket(container.id)
     had_shim = path.exists()
     if had_shim:
@@ -61,7 +66,9 @@ async def _find(engine: Engine, container: Container) -> None:
     if container.state == "stopped":
         if had_shim:
             await ending.dead_shim_cleared(engine, container.id)
-        if container.options.auto_remove:
+        if container.poststop_due:
+            engine.nursery.start_soon(ending.after_stop, engine, container)
+        elif container.options.auto_remove:
             engine.nursery.start_soon(ending.auto_remove, engine, container.id)
         return
     written = await trio.to_thread.run_sync(ending.read_record, engine, container.id)
@@ -87,6 +94,7 @@ async def _remove_strays(engine: Engine) -> None:
         _log.info("remove what no record knows", container=id)
         await ending.dead_shim_cleared(engine, id)
         try:
+            await trio.to_thread.run_sync(engine.directories.volumes.remove, [id])
             await trio.to_thread.run_sync(engine.directories.remove, [id])
         except AsyncrtError as error:
             _log.error("remove what no record knows", container=id, error=str(error))

@@ -6,6 +6,7 @@ of it, whether or not anybody still waits here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -15,11 +16,14 @@ from typing import NamedTuple
 import msgspec
 import trio
 
+from asyncrt.engine import hooking, image_volumes
 from asyncrt.engine.create import Recipe, own_env, recipe_for
 from asyncrt.engine.ending import Keeper
 from asyncrt.engine.engine import Engine
+from asyncrt.engine.remove import SIGKILL
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, StartFailed
 from asyncrt.model.container import Container
+from asyncrt.supervisor.cgroups import path_of
 from asyncrt.supervisor.line import Line
 from asyncrt.supervisor.task import Task, Wish
 from shimd.wire.messages import Spawn
@@ -49,6 +53,7 @@ async def start(
         raise Conflict("start", container.name, f"it is {container.state}")
     engine.beginning.add(container.id)
     try:
+        await engine.let_go(container.id)
         return await _start(engine, container, asked_ns, recipe, streams)
     finally:
         engine.beginning.discard(container.id)
@@ -59,13 +64,19 @@ async def _start(
 ) -> Container:
     recipe = recipe or await recipe_for(engine, container.options)
     try:
+        if container.options.cgroup_parent:
+            await trio.to_thread.run_sync(engine.cgroups.make_parent, path_of(container.options.cgroup_parent))
+        engine.hooks.keep(container.id, recipe.config.hooks)
+        if any(recipe.config.hooks):
+            await trio.to_thread.run_sync(hooking.prepare, engine, container, recipe.config)
         async with engine.zygote.plan(recipe.packed):
             task = await _begin(engine, container, asked_ns, recipe, streams)
-            with trio.move_on_after(START_SECONDS) as patience:
-                await task.started.wait()
+            with trio.move_on_after(START_SECONDS + engine.hooks.patience(recipe.config.hooks)) as patience:
+                started = await task.started.wait()
             if patience.cancelled_caught:
                 task.line.close()
                 raise StartFailed("start", container.name, f"no answer for {START_SECONDS:.0f} s")
+            await _after_start(engine, container, task, started.pid)
     except AsyncrtError as error:
         known = engine.table.get(container.id)
         if known is not None:
@@ -73,6 +84,20 @@ async def _start(
             engine.record(failed, "start_failed", code=error.code)
         raise
     return engine.table.get(container.id) or engine.departed.get(container.id) or container
+
+
+async def _after_start(engine: Engine, container: Container, task: Task, pid: int) -> None:
+    """The poststart hooks. One that fails ends the container, and the start has failed (runtime.md, "Lifecycle")."""
+    if not engine.hooks.due(container.id, "poststart"):
+        return
+    with trio.CancelScope(shield=True):  # they have limits of their own
+        try:
+            await hooking.poststart(engine, container, pid)
+        except StartFailed:
+            with contextlib.suppress(AsyncrtError):  # it has ended meanwhile
+                await task.kill(SIGKILL)
+            await task.over.wait()
+            raise
 
 
 async def _begin(engine: Engine, container: Container, asked_ns: int, recipe: Recipe, streams: Streams | None) -> Task:
@@ -90,12 +115,16 @@ async def _begin(engine: Engine, container: Container, asked_ns: int, recipe: Re
     task = Task(container.id, Line(ours), keeper)
     fds = [theirs.fileno()]
     trees: list[str] = []
+    volumes = len(recipe.options.image_volumes)
     try:
         # The last try's record would be taken for this one's after a crash.
         (engine.directories.of(container.id) / "exit").unlink(missing_ok=True)
         for path, recursive in recipe.foreign:
             fds.append(engine.trees.open(path, recursive))
             trees.append(path)
+        for number, place in enumerate(engine.directories.volumes.places(container.id, volumes)):
+            fds.append(engine.trees.open(place, True))
+            trees.append(image_volumes.source(number))
         spawn = _spawn(engine, container, recipe, trees)
         engine.tasks[container.id] = task
         if streams is not None:

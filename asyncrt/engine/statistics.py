@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -16,7 +16,9 @@ from asyncrt.engine.engine import Engine
 from asyncrt.engine.stop import task_of
 from asyncrt.errors import BadRequest
 from asyncrt.model.container import Container
-from asyncrt.model.stats import Process, Stats
+from asyncrt.model.stats import Pressure, Process, Stats
+from asyncrt.supervisor import pressure as pressures
+from asyncrt.supervisor.pressure import Trigger
 from shimd.linux import cgroups
 from shimd.linux.sample import Sample, Sampler
 
@@ -81,6 +83,23 @@ def _told(container: Container, time_ns: int, sample: Sample, before: Stats | No
         sample.read_bytes,
         sample.written_bytes,
     )
+
+
+async def pressure(
+    engine: Engine, container: Container, wish: Trigger, tell: Callable[[Pressure | None], Awaitable[None]]
+) -> None:
+    """Tell None once it is watched, then a reading whenever the trigger fired (which is an event, too); until it ended.
+
+    Conflict if it does not run, or where this machine keeps no account.
+    """
+    task_of(engine, container, "watch")
+    directory = await trio.to_thread.run_sync(pressures.place, engine.cgroups, container.id)
+    async with pressures.told(directory, wish) as readings:
+        await tell(None)
+        async for reading in readings:
+            waited = {"some_total_us": reading.some_total_us, "full_total_us": reading.full_total_us}
+            engine.note(f"{wish.resource}_pressure", container, stall_us=wish.stall_us, kind=wish.kind, **waited)
+            await tell(reading)
 
 
 async def top(engine: Engine, container: Container) -> list[Process]:

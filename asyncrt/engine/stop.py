@@ -16,11 +16,15 @@ SIGTERM = 15
 LAST_SIGNAL = 64
 
 
-async def kill(engine: Engine, container: Container, signal: int) -> None:
-    """Send one signal. Conflict if it does not run."""
+async def kill(engine: Engine, container: Container, signal: int, all: bool = False) -> None:
+    """Send one signal, to its first process or to `all`. Conflict if it does not run."""
     if not 1 <= signal <= LAST_SIGNAL:
         raise BadRequest("kill", container.name, f"there is no signal {signal}", f"1 to {LAST_SIGNAL}")
-    await task_of(engine, container, "kill").kill(signal)
+    task = task_of(engine, container, "kill")
+    if all:
+        await trio.to_thread.run_sync(engine.cgroups.signal_all, container.id, signal)
+    else:
+        await task.kill(signal)
     engine.note("kill", container, signal=signal)
     if signal == SIGKILL:
         thawed(engine, container)

@@ -1,6 +1,7 @@
 """Directories of containers: made in one call for many, removed in batches behind whoever asked.
 
-A container has `ROOT/containers/ID` (streams, index, exit record) and a snapshot of its own.
+A container has `ROOT/containers/ID` (streams, index, exit record), a snapshot of its own, and the volumes that its
+image asks for (image_volumes.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import trio
 
-from asyncrt.errors import StorageFailed, Unavailable
+from asyncrt.engine.image_volumes import ImageVolumes
+from asyncrt.errors import AsyncrtError, StorageFailed, Unavailable
 from asyncrt.snapshots.overlay import Overlay
 from asyncrt.snapshots.removal import remove_tree
 from asyncrt.snapshots.sources import Source
@@ -26,24 +28,38 @@ class Directories:
     def __init__(self, root: Path, snapshots: Overlay) -> None:
         self.containers = root / "containers"
         self.snapshots = snapshots
+        self.volumes = ImageVolumes(root / "volumes")
 
     def of(self, id: str) -> Path:
         return self.containers / id
 
-    def make(self, ids: Sequence[str], source: Source, read_only: bool) -> list[RootMount]:
-        """Snapshot and directory for each id, or none at all. StorageFailed says what went wrong."""
+    def make(self, ids: Sequence[str], source: Source, read_only: bool, volumes: Sequence[str] = ()) -> list[RootMount]:
+        """Snapshot and directory for each id, with the volumes that the image asks for, or none at all.
+
+        StorageFailed or BadImage say what went wrong.
+        """
         mounts = self.snapshots.prepare(ids, source, read_only)
         made: list[str] = []
         try:
             for id in ids:
                 self.of(id).mkdir(0o700)
                 made.append(id)
-        except OSError as error:
-            for id in made:
-                self.of(id).rmdir()
+                self.volumes.make(id, volumes, source)
+        except (OSError, AsyncrtError) as error:
+            self.volumes.remove(made)
+            for one in made:
+                self.of(one).rmdir()
             self.snapshots.remove(ids)
-            raise StorageFailed("create", str(self.of(id)), (error.strerror or "").lower()) from error
+            if isinstance(error, AsyncrtError):
+                raise
+            raise StorageFailed(
+                "create", error.filename or str(self.containers), (error.strerror or "").lower()
+            ) from error
         return mounts
+
+    def volumes_of(self, id: str, targets: Sequence[str]) -> list[tuple[str, str]]:
+        """(directory, place in the container) of each volume that the image asks for."""
+        return list(zip(self.volumes.places(id, len(targets)), targets, strict=True))
 
     def remove(self, ids: Sequence[str]) -> None:
         """Both, for each id; gone already is fine. StorageFailed names what would not go."""

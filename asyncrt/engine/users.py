@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from asyncrt.errors import BadRequest, StorageFailed
+from asyncrt.snapshots.stack import open_file, stacked
 from shimd.linux.paths import open_in_root
 
 MAX_BYTES = 1 << 20
@@ -22,6 +24,10 @@ MAX_ID = 2**32 - 2  # (uid_t)-1 tells setresuid(2) to change nothing: who asks f
 
 _DIGITS = re.compile(r"[0-9]+", re.ASCII)
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+Opener = Callable[[str], int]
+"""An fd on a file of the image, by its path; OSError."""
 
 
 class Identity(NamedTuple):
@@ -40,8 +46,10 @@ class _Account(NamedTuple):
     home: str
 
 
-def resolve(root: int | str, spec: str) -> Identity:
-    """The ids and home of USER[:GROUP] in the file system `root` (a directory's fd or path); "" is root.
+def resolve(root: int | str | Sequence[str], spec: str) -> Identity:
+    """The ids and home of USER[:GROUP] in the file system `root`; "" is root.
+
+    `root` is a directory's fd or path, or the paths of an image's layers, the top first.
 
     All digits are an id, never a name: an image whose passwd has a user "1000" with uid 0 does not make one
     root (CVE-2026-46680), and a number that is too big is refused (CVE-2026-30892, CVE-2024-40635). An id
@@ -51,29 +59,42 @@ def resolve(root: int | str, spec: str) -> Identity:
     user, colon, group = spec.partition(":")
     if spec and (not user or (colon and not group) or ":" in group):
         raise BadRequest("read user", f'"{spec}"', "it is no USER[:GROUP]")
-    directory = _open_root(root) if isinstance(root, str) else root
-    try:
-        account = _account(directory, user)
-        gid = _group(directory, group) if group else account.gid
-        more = () if group else _memberships(directory, account)
-    finally:
-        if isinstance(root, str):
-            os.close(directory)
+    if isinstance(root, int):
+        account, gid, more = _resolve(lambda path: open_in_root(root, path, _OPEN), user, group)
+    else:
+        fds = [_open_root(path) for path in ([root] if isinstance(root, str) else root)]
+        try:
+            if len(fds) == 1:
+                account, gid, more = _resolve(lambda path: open_in_root(fds[0], path, _OPEN), user, group)
+            else:
+                with stacked(fds) as level:
+                    opener = partial(open_file, level, flags=_OPEN)
+                    account, gid, more = _resolve(lambda path: opener(path.encode()), user, group)
+        finally:
+            for fd in fds:
+                os.close(fd)
     others = tuple(sorted(set(more) - {gid}))
     return Identity(account.uid, gid, (gid, *others), account.home)
 
 
+def _resolve(files: Opener, user: str, group: str) -> tuple[_Account, int, tuple[int, ...]]:
+    """(the account, the group id, more group ids), by the files that `files` opens."""
+    account = _account(files, user)
+    gid = _group(files, group) if group else account.gid
+    return account, gid, () if group else _memberships(files, account)
+
+
 def _open_root(path: str) -> int:
     try:
-        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise StorageFailed("read image", path, str(error.strerror).lower()) from error
 
 
-def _account(directory: int, user: str) -> _Account:
+def _account(files: Opener, user: str) -> _Account:
     numeric = not user or _DIGITS.fullmatch(user) is not None
     wanted = str(_id("user", user or "0")) if numeric else user
-    for name, uid, gid, home in _fields(directory, "/etc/passwd", (0, 2, 3, 5)):
+    for name, uid, gid, home in _fields(files, "/etc/passwd", (0, 2, 3, 5)):
         if wanted == (uid if numeric else name):
             return _Account(name, _entry_id(uid, name), _entry_id(gid, name), _home(home))
     if numeric:
@@ -81,21 +102,21 @@ def _account(directory: int, user: str) -> _Account:
     raise BadRequest("find user", f'"{user}"', "the image's /etc/passwd has no such entry", "a number needs none")
 
 
-def _group(directory: int, group: str) -> int:
+def _group(files: Opener, group: str) -> int:
     if _DIGITS.fullmatch(group):
         return _id("group", group)
-    for name, gid in _fields(directory, "/etc/group", (0, 2)):
+    for name, gid in _fields(files, "/etc/group", (0, 2)):
         if name == group:
             return _entry_id(gid, name, "/etc/group")
     raise BadRequest("find group", f'"{group}"', "the image's /etc/group has no such entry", "a number needs none")
 
 
-def _memberships(directory: int, account: _Account) -> tuple[int, ...]:
+def _memberships(files: Opener, account: _Account) -> tuple[int, ...]:
     if not account.name:
         return ()
     return tuple(
         _entry_id(gid, name, "/etc/group")
-        for name, gid, members in _fields(directory, "/etc/group", (0, 2, 3))
+        for name, gid, members in _fields(files, "/etc/group", (0, 2, 3))
         if account.name in members.split(",")
     )
 
@@ -119,9 +140,9 @@ def _home(text: str) -> str:
     return text if text.isprintable() and text else "/"
 
 
-def _fields(directory: int, path: str, wanted: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
+def _fields(files: Opener, path: str, wanted: tuple[int, ...]) -> Iterator[tuple[str, ...]]:
     """The wanted fields of each line; lines that have fewer are passed over."""
-    lines = _read(directory, path).split("\n")
+    lines = _read(files, path).split("\n")
     if len(lines) > MAX_LINES:
         raise _unreadable(path, f"it has more than {MAX_LINES} lines")
     for line in lines:
@@ -130,9 +151,9 @@ def _fields(directory: int, path: str, wanted: tuple[int, ...]) -> Iterator[tupl
             yield tuple(fields[index] for index in wanted)
 
 
-def _read(directory: int, path: str) -> str:
+def _read(files: Opener, path: str) -> str:
     try:
-        file = open_in_root(directory, path, _OPEN)
+        file = files(path)
     except (FileNotFoundError, NotADirectoryError):
         return ""  # an image of one static program has no such files
     except OSError as error:

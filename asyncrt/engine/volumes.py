@@ -1,4 +1,4 @@
-"""--volume to bind mounts."""
+"""--volume, and the volumes that an image asks for, to bind mounts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from asyncrt.engine import defaults
+from asyncrt.engine import defaults, image_volumes
 from asyncrt.errors import BadRequest, NoSuchObject
 from asyncrt.model.options import Volume
 from shimd.spec.config import Mount
@@ -23,7 +23,7 @@ _WRITABLE = ("rbind", "rprivate")
 _READ_ONLY = ("rbind", "rprivate", "ro", "rro")
 
 
-def mounts(volumes: Sequence[Volume]) -> tuple[Mount, ...]:
+def mounts(volumes: Sequence[Volume], of_image: Sequence[str] = ()) -> tuple[Mount, ...]:
     """The default mounts and the volumes, parents first; a volume takes the place of a default mount.
 
     BadRequest, or NoSuchObject for a source that is not there (docker makes a directory of it, owned by
@@ -35,6 +35,10 @@ def mounts(volumes: Sequence[Volume]) -> tuple[Mount, ...]:
         if target in binds:
             raise BadRequest("mount volume", f"{volume.source}:{target}", "another volume has this target")
         binds[target] = Mount(target, "bind", _source(volume), _READ_ONLY if volume.read_only else _WRITABLE)
+    for number, place in enumerate(of_image):
+        target = _target(place)
+        if target not in binds:  # else the image names one place twice
+            binds[target] = Mount(target, "bind", image_volumes.source(number), _WRITABLE)
     kept = [mount for mount in defaults.MOUNTS if mount.destination not in binds]
     return (
         *kept,

@@ -26,6 +26,7 @@ _OF_MANIFESTS = frozenset({"config", "layers"})
 _OF_INDEXES = frozenset({"manifests"})
 _OF_SCHEMA_1 = frozenset({"fsLayers"})
 _FIELDS = {"schemaVersion", "mediaType", "artifactType", "subject", "annotations"} | _OF_MANIFESTS | _OF_INDEXES
+KINDS = media_types.INDEXES | media_types.MANIFESTS
 _LOWERED = {name.lower() for name in _FIELDS}
 
 

@@ -20,7 +20,7 @@ import os
 import posixpath
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -97,12 +97,18 @@ def chunks_of(file: int) -> Iterator[bytes]:
         )
 
 
-def load(chunks: Iterator[bytes], content: Content, subject: str) -> list[Loaded]:
-    """The images of an archive, with all their blobs in the store. BadImage or StorageFailed; what came is kept."""
+def load(
+    chunks: Iterator[bytes], content: Content, subject: str, form: Literal["", "oci", "docker"] = ""
+) -> list[Loaded]:
+    """The images of an archive, with all their blobs in the store. BadImage or StorageFailed; what came is kept.
+
+    `form`: which of the two kinds of archive it is to be read as, where it is both.
+    """
     try:
         files = _Files(content, subject)
         files.take_all(chunks)
-        return _by_layout(files) if LAYOUT_FILE in files.blobs else _by_docker(files)
+        by_layout = form == "oci" or (not form and LAYOUT_FILE in files.blobs)
+        return _by_layout(files) if by_layout else _by_docker(files)
     except BadImage as error:
         if error.subject:
             raise

@@ -1,14 +1,14 @@
 """A whole image from a registry into the store.
 
-    the name -> index or manifest -> the platform's manifest -> config and layers, all at once
+    the name -> index or manifest -> the platform's manifest -> config -> layers, all at once
 
 Documents are small and come first; every one of them is a blob of the store as well, so that an image can be pushed
-and saved as it came, to the byte.
+and saved as it came, to the byte. What is done with the layers may begin with the first that is there: `meanwhile`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import trio
@@ -20,13 +20,15 @@ from asyncrt.images import documents, image
 from asyncrt.images.blobs import Blobs
 from asyncrt.images.fetching import Fetches
 from asyncrt.images.image import Documents, Image
-from asyncrt.images.progress import Board, Progress, posting
+from asyncrt.images.progress import Board, Progress, State, posting
 from asyncrt.images.together import together
 from asyncrt.model.descriptor import Descriptor, Platform
 from asyncrt.model.reference import Reference
 from asyncrt.registry.client import Client, Found, Repository
 
 Hold = Callable[[Sequence[Descriptor]], object]
+Ready = Callable[[Descriptor], Awaitable[None]]  # returns when that layer is in the store
+Meanwhile = Callable[[Image, Ready], Awaitable[None]]
 
 
 async def pull(
@@ -38,11 +40,13 @@ async def pull(
     progress: trio.MemorySendChannel[Progress] | None = None,
     timeout: float = float("inf"),
     hold: Hold = lambda descriptors: None,
+    meanwhile: Meanwhile | None = None,
 ) -> Image:
     """The image of that name for that platform, with all its blobs in the store.
 
     `hold` is told of blobs before they are looked for: who collects what nobody refers to keeps these until the
-    caller has written down who does.
+    caller has written down who does. `meanwhile` runs beside the fetches of the layers, once config and manifest are
+    there and fit; if it fails, they end.
 
     NoSuchObject, BadImage, RegistryFailed or StorageFailed; what has arrived by then stays, and the next pull goes
     on there.
@@ -51,7 +55,7 @@ async def pull(
     try:
         with trio.fail_after(timeout):
             async with posting(progress) as board:
-                return await _pull(repository, fetches, blobs, reference, wanted, board, hold)
+                return await _pull(repository, fetches, blobs, reference, wanted, board, hold, meanwhile)
     except trio.TooSlowError:
         cause = f"not done in {timeout:g} s"
         raise RegistryFailed("pull", str(reference), cause, "what has arrived is kept: pull again") from None
@@ -65,9 +69,10 @@ async def _pull(
     wanted: Platform,
     board: Board,
     hold: Hold,
+    meanwhile: Meanwhile | None,
 ) -> Image:
     subject = str(reference)
-    source = _Remote(repository, fetches, blobs, subject, hold)
+    source = Remote(repository, fetches, blobs, subject, hold)
     found = await repository.manifest(reference.target)
     hold([found.descriptor])
     await fetches.keep(found.descriptor, found.data)
@@ -76,12 +81,29 @@ async def _pull(
     store.check_size(manifest.config, subject)
     parts = {part.digest: part for part in (manifest.config, *documents.layers(manifest, subject))}
     hold(list(parts.values()))
-    await together(partial(fetches.fetch, repository, part, board.line(part)) for part in parts.values())
-    data = await store.document(blobs, manifest.config, subject)
-    return image.checked(found.descriptor, descriptor, manifest, data, wanted, subject)
+    for part in parts.values():
+        board.line(part)(State.WAITING, 0, "")
+    config = parts.pop(manifest.config.digest)
+    await fetches.fetch(repository, config, board.line(config))
+    data = await store.document(blobs, config, subject)
+    whole = image.checked(found.descriptor, descriptor, manifest, data, wanted, subject)
+    there = {digest: trio.Event() for digest in parts}
+
+    async def fetch(part: Descriptor) -> None:
+        await fetches.fetch(repository, part, board.line(part))
+        there[part.digest].set()
+
+    async def ready(part: Descriptor) -> None:
+        await there[part.digest].wait()
+
+    jobs: list[Callable[[], Awaitable[None]]] = [partial(fetch, part) for part in parts.values()]
+    if meanwhile is not None:
+        jobs.append(partial(meanwhile, whole, ready))
+    await together(jobs)
+    return whole
 
 
-class _Remote(Documents):
+class Remote(Documents):
     """Documents by digest: from the store, if they are there, else from the registry into it."""
 
     def __init__(self, repository: Repository, fetches: Fetches, blobs: Blobs, subject: str, hold: Hold) -> None:

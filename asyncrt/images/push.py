@@ -25,6 +25,7 @@ from asyncrt.model.descriptor import Descriptor
 from asyncrt.model.reference import Reference
 from asyncrt.registry import listing, uploads
 from asyncrt.registry.client import Client, Repository
+from asyncrt.registry.failures import Passing
 
 _DEEPEST = 3
 
@@ -83,7 +84,7 @@ class _Push:
 
     async def _blob(self, descriptor: Descriptor, post: Post) -> None:
         post(State.WAITING, 0, "")
-        if await self._repository.has(descriptor.digest, writing=True) is not None:
+        if await self._there(descriptor):
             post(State.THERE, descriptor.size, "")
         elif await self._mounted(descriptor):
             post(State.MOUNTED, descriptor.size, "")
@@ -96,6 +97,19 @@ class _Push:
                     await reader.close()
             post(State.DONE, descriptor.size, "")
         self._sent.add(descriptor.digest)
+
+    async def _there(self, descriptor: Descriptor) -> bool:
+        """Whether the registry has it. One that answers with its own failure is given the blob once more.
+
+        A docker-registry that is killed while it notes a layer leaves an empty note: from then on it answers 500 to
+        every question about that layer, until an upload writes the note anew.
+        """
+        try:
+            return await self._repository.has(descriptor.digest, writing=True) is not None
+        except Passing as error:
+            if not error.answered:
+                raise
+            return False
 
     async def _mounted(self, descriptor: Descriptor) -> bool:
         for path in self._mount_from:

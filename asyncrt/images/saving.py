@@ -36,11 +36,15 @@ _DEEPEST = 3
 
 
 class Saved(NamedTuple):
-    """An image to be saved: its manifest or index, its names, and the manifest that docker's part shows."""
+    """An image to be saved: its manifest or index, its names, and the manifest that docker's part shows.
+
+    `label` is what a layout calls it besides: a tag that is no reference of its own.
+    """
 
     target: Descriptor
     names: tuple[Reference, ...]
     shown: Descriptor
+    label: str = ""
 
 
 def save(images: Iterable[Saved], content: Content, write: Write, docker: bool = True) -> None:
@@ -48,7 +52,7 @@ def save(images: Iterable[Saved], content: Content, write: Write, docker: bool =
     images = list(images)
     blobs: dict[str, Descriptor] = {}
     for image in images:
-        _gather(image.target, content, blobs)
+        gather(image.target, content, blobs)
     described = _docker_files(images, content) if docker else {}
     for name, value in {LAYOUT_FILE: {"imageLayoutVersion": LAYOUT_VERSION}, **described}.items():
         data = msgspec.json.encode(value)
@@ -58,7 +62,7 @@ def save(images: Iterable[Saved], content: Content, write: Write, docker: bool =
     for name in ("blobs", *sorted({posixpath.dirname(blob_path(digest)) for digest in blobs})):
         tarball.directory(write, name)
     for blob in blobs.values():
-        tarball.add(write, blob_path(blob.digest), blob.size, _chunks(blob, content))
+        tarball.add(write, blob_path(blob.digest), blob.size, chunks_of_blob(blob, content))
     write(tarball.END)
 
 
@@ -67,10 +71,10 @@ def save_layout(images: Iterable[Saved], content: Content, directory: Path) -> N
     images = list(images)
     blobs: dict[str, Descriptor] = {}
     for image in images:
-        _gather(image.target, content, blobs)
+        gather(image.target, content, blobs)
     with layouts.writing(directory) as target:
         for blob in blobs.values():
-            target.add(blob, _chunks(blob, content))
+            target.add(blob, chunks_of_blob(blob, content))
         target.list(list(_entries(images)))
 
 
@@ -79,7 +83,7 @@ def blob_path(digest: str) -> str:
     return f"blobs/{algorithm}/{encoded}"
 
 
-def _gather(target: Descriptor, content: Content, blobs: dict[str, Descriptor], depth: int = 0) -> bool:
+def gather(target: Descriptor, content: Content, blobs: dict[str, Descriptor], depth: int = 0) -> bool:
     """Add `target` and all below it. Of an index what is not here is left out; False if there is nothing of it."""
     if content.size(target.parsed) != target.size:
         if depth:
@@ -90,7 +94,7 @@ def _gather(target: Descriptor, content: Content, blobs: dict[str, Descriptor], 
     if isinstance(document, Index):
         if depth == _DEEPEST:
             raise BadImage("save", target.digest, f"its indexes are nested more than {_DEEPEST} deep")
-        here = [_gather(entry, content, blobs, depth + 1) for entry in document.manifests]
+        here = [gather(entry, content, blobs, depth + 1) for entry in document.manifests]
         if not any(here):
             raise NoSuchObject("save", target.digest, "none of its platforms is here", "pull it again")
         return True
@@ -104,7 +108,9 @@ def _gather(target: Descriptor, content: Content, blobs: dict[str, Descriptor], 
 def _entries(images: list[Saved]) -> Iterator[Descriptor]:
     for image in images:
         plain = Descriptor(image.target.media_type, image.target.digest, image.target.size)
-        if not image.names:
+        if image.label:
+            yield msgspec.structs.replace(plain, annotations={REF_NAME: image.label})
+        elif not image.names:
             yield plain
         for name in image.names:
             notes = {FULL_NAME: str(name), REF_NAME: name.tag or name.digest}
@@ -133,7 +139,7 @@ def _docker_files(images: list[Saved], content: Content) -> dict[str, Any]:
     return {DOCKER_FILE: listed, "repositories": repositories}
 
 
-def _chunks(blob: Descriptor, content: Content) -> Iterator[bytes]:
+def chunks_of_blob(blob: Descriptor, content: Content) -> Iterator[bytes]:
     """The bytes of a blob, exactly as many as its descriptor says."""
     file = content.open(blob.parsed)
     try:

@@ -151,7 +151,7 @@ class Unpacking:
 
     def _commit(self, begun: Begun, applied: Applied) -> None:
         try:
-            self._snapshots.commit(begun, applied.implicit)
+            self._snapshots.commit(begun, applied.implicit, applied.borrowed)
         except BaseException as error:
             self._drop(begun, error)
             raise

@@ -21,13 +21,14 @@ from asyncrt.model.digest import Digest
 
 
 class Applied(NamedTuple):
-    """What became of a layer. `size` is that of its tar, `implicit` see settle.py."""
+    """What became of a layer. `size` is that of its tar, `implicit` and `borrowed` are for the snapshot's commit."""
 
     diff_id: Digest
     size: int
     entries: int
     implicit: tuple[bytes, ...]
     dropped_xattrs: int
+    borrowed: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def _nothing() -> None:
@@ -63,7 +64,7 @@ def apply(
                 raise BadImage("check layer", str(digest), f"its bytes have the digest {inflated.digest}")
             if diff_id is not None and inflated.diff_id != diff_id:
                 raise BadImage("check layer", str(diff_id), f"its tar has the diffID {inflated.diff_id}")
-            return Applied(inflated.diff_id, inflated.size, tree.entries, tree.implicit, tree.dropped)
+            return Applied(inflated.diff_id, inflated.size, tree.entries, tree.implicit, tree.dropped, tree.borrowed)
     except AsyncrtError as error:
         if error.subject or not subject:
             raise

@@ -20,14 +20,15 @@ from asyncrt.layers.entry import FILE, HARDLINK, Entry
 from asyncrt.layers.failures import shown
 from asyncrt.layers.holes import pieces
 from asyncrt.layers.inflate import Form
+from asyncrt.layers.metadata import kept
 from asyncrt.layers.walk import Found, enter, root_of, walk
 from asyncrt.layers.whiteouts import OPAQUE, OPAQUE_XATTR, PREFIX
 from asyncrt.layers.writer import Writer
 
 _READ = 1 << 18
-_OPAQUES = {name.encode() for name in OPAQUE_XATTR.values()}
+OPAQUES = {name.encode() for name in OPAQUE_XATTR.values()}
 # An upper directory that says this is no layer by itself: it means files of the layers below by other names.
-_ELSEWHERE = {
+ELSEWHERE = {
     b"trusted.overlay.redirect",
     b"trusted.overlay.metacopy",
     b"user.overlay.redirect",
@@ -54,7 +55,7 @@ def of_upper(
     upper: int, sink: Callable[[bytes], object], form: Form = "gzip", check: Callable[[], None] = _nothing
 ) -> Written:
     """The layer that an overlay's upper directory is. StorageFailed: the disk, or it is no layer by itself."""
-    return _write(_upper(upper), sink, form, check)
+    return write(_upper(upper), sink, form, check)
 
 
 def of_trees(
@@ -69,7 +70,7 @@ def of_trees(
     Files of the same size, owner, mode, xattrs and time are taken to be the same if the time has a fraction; else their
     bytes are compared.
     """
-    return _write(_whole(after) if before is None else _against(before, after), sink, form, check)
+    return write(_whole(after) if before is None else _against(before, after), sink, form, check)
 
 
 def _upper(upper: int) -> Iterator[Change]:
@@ -77,11 +78,11 @@ def _upper(upper: int) -> Iterator[Change]:
         if found.is_whiteout:
             yield Gone(found.path)
             continue
-        if _ELSEWHERE & found.xattrs.keys():
+        if ELSEWHERE & found.xattrs.keys():
             cause = "it was renamed or changed by overlayfs's redirect_dir or metacopy, and is no layer by itself"
             raise StorageFailed("write layer", shown(found.path), cause, "mount with redirect_dir=off,metacopy=off")
         yield found
-        if found.is_directory and _OPAQUES & found.xattrs.keys():
+        if found.is_directory and OPAQUES & found.xattrs.keys():
             yield Gone(found.path, opaque=True)
 
 
@@ -95,7 +96,7 @@ def _against(before: int, after: int) -> Iterator[Change]:
     stack = [(enter(before, b".", b""), enter(after, b".", b""))]
     old_root, new_root = root_of(before), root_of(after)
     try:
-        if not _same(old_root, new_root):
+        if not same(old_root, new_root):
             yield new_root
         while stack:
             old, new = stack[-1]
@@ -113,7 +114,7 @@ def _against(before: int, after: int) -> Iterator[Change]:
                 if was is not None:
                     yield Gone(was.path)
                 continue
-            if was is None or not _same(was, is_):
+            if was is None or not same(was, is_):
                 yield is_
             if is_.is_directory:
                 if was is not None and was.is_directory:
@@ -131,17 +132,22 @@ def _against(before: int, after: int) -> Iterator[Change]:
                 os.close(directory.fd)
 
 
-def _same(was: Found, is_: Found) -> bool:
+def same(was: Found, is_: Found) -> bool:
+    """Whether a layer would say the same of both."""
     a, b = was.status, is_.status
     if (a.st_mode, a.st_uid, a.st_gid, a.st_mtime_ns) != (b.st_mode, b.st_uid, b.st_gid, b.st_mtime_ns):
         return False
-    if was.xattrs != is_.xattrs:
+    if _kept(was) != _kept(is_):
         return False
     if stat.S_ISREG(a.st_mode):
         return a.st_size == b.st_size and (a.st_mtime_ns % 10**9 != 0 or _same_bytes(was, is_))
     if stat.S_ISLNK(a.st_mode):
         return os.readlink(was.name, dir_fd=was.parent) == os.readlink(is_.name, dir_fd=is_.parent)
     return a.st_rdev == b.st_rdev
+
+
+def _kept(found: Found) -> dict[bytes, bytes]:
+    return {name: value for name, value in found.xattrs.items() if kept(name)}
 
 
 def _same_bytes(was: Found, is_: Found) -> bool:
@@ -161,9 +167,17 @@ def _same_bytes(was: Found, is_: Found) -> bool:
         os.close(old)
 
 
-def _write(
-    changes: Iterator[Change], sink: Callable[[bytes], object], form: Form, check: Callable[[], None]
+def write(
+    changes: Iterator[Change],
+    sink: Callable[[bytes], object],
+    form: Form = "gzip",
+    check: Callable[[], None] = _nothing,
+    live: bool = False,
 ) -> Written:
+    """The layer of these changes. StorageFailed: the disk; a file that changed while it was read.
+
+    `live`: the tree is in use. What vanishes is left out, what gets shorter is filled up with zeros, as GNU tar does.
+    """
     deflated = Deflated(sink, form)
     writer = Writer(deflated.write)
     links: dict[tuple[int, int], bytes] = {}
@@ -174,7 +188,7 @@ def _write(
             if isinstance(change, Gone):
                 writer.entry(_whiteout(change))
             elif not stat.S_ISSOCK(change.status.st_mode):
-                _add(writer, change, links, check)
+                _add(writer, change, links, check, live)
     except OSError as error:
         subject = shown(change.path) if change else "the tree"
         raise StorageFailed("write layer", subject, (error.strerror or str(error)).lower()) from error
@@ -191,7 +205,9 @@ def _whiteout(gone: Gone) -> Entry:
     return Entry(name, FILE, 0o600, 0, 0, 0, 0)
 
 
-def _add(writer: Writer, found: Found, links: dict[tuple[int, int], bytes], check: Callable[[], None]) -> None:
+def _add(
+    writer: Writer, found: Found, links: dict[tuple[int, int], bytes], check: Callable[[], None], live: bool
+) -> None:
     entry = found.entry()
     status = found.status
     if status.st_nlink > 1 and not found.is_directory:
@@ -202,10 +218,19 @@ def _add(writer: Writer, found: Found, links: dict[tuple[int, int], bytes], chec
     if entry.kind != FILE or not entry.stored:
         writer.entry(entry)
         return
-    file = os.open(found.name, _FILE, dir_fd=found.parent)
+    try:
+        file = os.open(found.name, _FILE, dir_fd=found.parent)
+    except OSError:
+        if not live:
+            raise
+        links.pop((status.st_dev, status.st_ino), None)
+        return
     try:
         if not os.path.samestat(os.fstat(file), status):
-            raise _changed(found)
+            if not live:
+                raise _changed(found)
+            links.pop((status.st_dev, status.st_ino), None)
+            return
         sparse = pieces(file, status)
         if sparse is not None:
             entry = entry._replace(sparse=sparse, stored=sum(length for _, length in sparse.pieces))
@@ -215,7 +240,9 @@ def _add(writer: Writer, found: Found, links: dict[tuple[int, int], bytes], chec
             while position < end:
                 data = os.pread(file, min(_READ, end - position), position)
                 if not data:
-                    raise _changed(found)
+                    if not live:
+                        raise _changed(found)
+                    data = bytes(min(_READ, end - position))
                 writer.content(data)
                 position += len(data)
                 check()

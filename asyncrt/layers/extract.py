@@ -39,12 +39,14 @@ class Tree(NamedTuple):
     """What was made. `written` are the bytes of files; `implicit` the directories that no entry described.
 
     `dropped` are the xattrs that were not set: those of overlayfs itself, of security modules, of trusted.*.
+    `borrowed` are the hardlinks, (name, target), to what only layers below can have: sockets stand in their places.
     """
 
     entries: int
     written: int
     implicit: tuple[bytes, ...]
     dropped: int
+    borrowed: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Extractor:
@@ -74,6 +76,8 @@ class Extractor:
         # The paths that this layer made, and all above them: only asked where whiteouts remove.
         self._made: set[bytes] | None = {b""} if style == "remove" else None
         self._hidden: set[bytes] = set()  # whiteouts that were made as devices
+        self._borrowed: dict[bytes, bytes] = {}  # placeholders, and what they stand for
+        self._lent: dict[int, bytes] = {}  # the same by their inodes
         self._written = 0
         self._dropped = 0
         self._reader: Reader
@@ -126,7 +130,7 @@ class Extractor:
                 raise
             raise type(error)(error.deed, shown(entry.name), error.cause, error.hint, error.code) from error
         dropped = self._dropped + self._finisher.dropped
-        return Tree(count, self._written, tuple(self._finisher.implicit), dropped)
+        return Tree(count, self._written, tuple(self._finisher.implicit), dropped, tuple(self._borrowed.items()))
 
     # One deed for each kind of entry: (entry, fd of its directory, its name there)
 
@@ -189,11 +193,13 @@ class Extractor:
             origin = self._opened.find(above)
             status = os.stat(source, dir_fd=origin, follow_symlinks=False)
         except FileNotFoundError:
-            raise malformed(f'a hardlink to "{shown(entry.link)}", which is not in this layer') from None
+            return self._borrow(entry, directory, base)
         if stat.S_ISDIR(status.st_mode):
             raise malformed("a hardlink to a directory")
         if stat.S_ISCHR(status.st_mode) and not status.st_rdev:
             raise malformed("a hardlink to what the layer takes away")
+        if stat.S_ISSOCK(status.st_mode):
+            return self._borrow(entry._replace(link=self._lent[status.st_ino]), directory, base)
         try:
             os.link(source, base, src_dir_fd=origin, dst_dir_fd=directory, follow_symlinks=False)
         except FileExistsError:
@@ -203,6 +209,19 @@ class Extractor:
             directory = self._clear(entry, directory, base)
             origin = self._opened.find(above)
             os.link(source, base, src_dir_fd=origin, dst_dir_fd=directory, follow_symlinks=False)
+
+    def _borrow(self, entry: Entry, directory: int, base: bytes) -> None:
+        """A placeholder for a hardlink to what layers below have: a socket, which no entry of a tar can be."""
+        if self._style == "remove":
+            raise malformed(f'a hardlink to "{shown(entry.link)}", which is in no layer')
+        self._borrowed.pop(entry.name, None)  # so that it comes last
+        try:
+            os.mknod(base, stat.S_IFSOCK | 0o600, dir_fd=directory)
+        except FileExistsError:
+            directory = self._clear(entry, directory, base)
+            os.mknod(base, stat.S_IFSOCK | 0o600, dir_fd=directory)
+        self._lent[os.stat(base, dir_fd=directory, follow_symlinks=False).st_ino] = entry.link
+        self._borrowed[entry.name] = entry.link
 
     def _symlink(self, entry: Entry, directory: int, base: bytes) -> None:
         try:

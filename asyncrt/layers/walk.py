@@ -81,15 +81,21 @@ class Directory:
 
     def look(self, name: bytes) -> Found | None:
         """What has the name; None: nothing."""
-        try:
-            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        path = self.path + b"/" + name if self.path else name
-        if len(path) >= PATH_MAX:
-            shown = os.fsdecode(path[:80])
-            raise BadImage("write layer", repr(shown), "the path is longer than any reader of layers takes")
-        return Found(path, self.fd, name, status, _xattrs(self.fd, name, status))
+        return found_at(self.fd, self.path + b"/" + name if self.path else name, name)
+
+
+def found_at(parent: int, path: bytes, name: bytes | None = None) -> Found | None:
+    """What the directory `parent` has as `name` (the last part of `path`, unless told); None: nothing."""
+    if name is None:
+        name = path.rpartition(b"/")[2]
+    try:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if len(path) >= PATH_MAX:
+        shown = os.fsdecode(path[:80])
+        raise BadImage("write layer", repr(shown), "the path is longer than any reader of layers takes")
+    return Found(path, parent, name, status, _xattrs(parent, name, status))
 
 
 def enter(parent: int, name: bytes, path: bytes) -> Directory:

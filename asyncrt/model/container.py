@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from asyncrt.model.descriptor import Descriptor
 from asyncrt.model.options import Options
 
 State = Literal["creating", "created", "running", "paused", "stopped"]
@@ -21,8 +22,9 @@ class Exit(msgspec.Struct, frozen=True):
     """How it ended. Times in ns since 1970; memory_peak in bytes; -1 where the kernel did not say.
 
     `code` is the exit status, or 128 + signal. `oom_cgroup` is the cgroup whose limit killed (its path below
-    the hierarchy's mount; "/": the machine ran out), `throttled_ns` for how long the CPU quota was used up. `lost`
-    names the reason where nobody saw the end: then `code` was assumed.
+    the hierarchy's mount; "/": the machine ran out), `throttled_ns` for how long the CPU quota was used up,
+    `memory_hits` and `fork_failures` how often the limits on memory and processes held something back. `lost` names the
+    reason where nobody saw the end: then `code` was assumed.
     """
 
     code: int
@@ -38,6 +40,8 @@ class Exit(msgspec.Struct, frozen=True):
     lost: str = ""
     oom_cgroup: str = ""
     throttled_ns: int = -1
+    memory_hits: int = -1
+    fork_failures: int = -1
 
     @property
     def oom_killed(self) -> bool:
@@ -50,7 +54,7 @@ class Container(msgspec.Struct, frozen=True):
 
     `index` counts from 0 within the request that made it (`run --count`). `error` is the line of a start that failed.
     `oom_kills` of this run were told as events so far. `image` is the name of what it was made of, for people;
-    options.image names the layers.
+    options.image names the layers, `base` the image's manifest. `poststop_due`: its poststop hooks have not run yet.
     """
 
     id: str
@@ -67,6 +71,8 @@ class Container(msgspec.Struct, frozen=True):
     error: str = ""
     oom_kills: int = 0
     image: str = ""
+    poststop_due: bool = False
+    base: Descriptor | None = None
 
 
 def durations(timeline: tuple[tuple[str, int], ...]) -> dict[str, int]:

@@ -9,7 +9,9 @@ class Event(msgspec.Struct, frozen=True):
     """`action` is create, start, die, destroy, kill, exec_start, exec_die, start_failed or adopt; or what a limit did:
 
     oom (`kills` since the last, `total`, `cgroup`: whose limit it was), always before the die that it caused;
-    memory_max, memory_high and pids_max (`hits` since the last, at most once a second; where the kernel tells).
+    memory_max, memory_high, pids_max (`hits` since the last, at most once a second), cpu_throttled (periods, every
+    ten seconds); frozen and thawed (cgroup v2); cpu_pressure, io_pressure and memory_pressure, while somebody watches.
+    docs/cgroups.md says which kernel tells what.
 
     `seq` grows by one per event and is kept across restarts of the supervisor; `time_ns` since 1970.
     """

@@ -6,6 +6,8 @@ from there (asyncrt/content/collect.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from asyncrt.model.descriptor import Descriptor
@@ -36,7 +38,10 @@ class Edges(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ImageSummary(msgspec.Struct, frozen=True):
-    """A name and what it means here. `id` is its config's digest; `size` its layers' bytes as stored, -1 unknown."""
+    """A name ("<none>") and what it means here.
+
+    `id` is its config's digest; `size` its layers' bytes as stored, -1 unknown; `created` RFC 3339, as its maker wrote.
+    """
 
     name: str
     digest: str
@@ -44,6 +49,8 @@ class ImageSummary(msgspec.Struct, frozen=True):
     size: int
     platform: str
     updated_ns: int
+    created: str = ""
+    labels: Mapping[str, str] = {}
 
 
 class BlobProgress(msgspec.Struct, frozen=True):

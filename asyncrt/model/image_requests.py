@@ -29,16 +29,25 @@ class Tag(Request, frozen=True):
 
 
 class RemoveImage(Request, frozen=True):
-    """Forget names; blobs and layers that nothing needs any more go."""
+    """Forget names; blobs and layers that nothing needs any more go. `force`: also what containers stand on."""
 
     refs: tuple[str, ...]
+    force: bool = False
 
 
 class Load(Request, frozen=True):
-    """Take the images of an archive (docker's or OCI's): the frame brings an fd to read it from, file or pipe."""
+    """Take the images of an archive or layout (docker's or OCI's): the frame brings an fd to read it from.
+
+    A file, a pipe, or the directory of a layout.
+    """
 
 
 class Save(Request, frozen=True):
-    """Write images as one archive, which docker and OCI tools read: the frame brings an fd to write to."""
+    """Write images as one archive: the frame brings an fd to write to, of "oci-dir" that of a directory.
+
+    `format`: "" is docker's archive and OCI's in one, which tools of today read; "docker-archive" docker's of any age,
+    with layers inflated; "oci-archive" and "oci-dir" OCI's layout.
+    """
 
     refs: tuple[str, ...]
+    format: str = ""

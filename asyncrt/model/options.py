@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from asyncrt.model.limits import Limits
+
 # native: raw streams with an index, what attach and logs are answered from. json-file, cri: a file in docker's or the
 # CRI's format beside it. none: no log; the container gets the client's own stdio, or the null device.
 LogFormat = Literal["native", "json-file", "cri", "none"]
@@ -31,6 +33,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     `tty` gives it a terminal of `rows` and `columns` characters (0: as the kernel has it); stdout is its one stream.
     `log_max_bytes` bounds a file of the log (0: no bound; else LEAST_LOG or more) and `log_files` how many there are:
     json-file and cri rotate, the native log keeps the newest log_max_bytes * log_files, index included.
+
+    `cgroup_parent` is a cgroup's path below the hierarchies' mount points, made if it is not there, and left.
+    `annotations` hold NAME=VALUE: they are told to hooks, and decide which run (docs/walks/hooks.md).
+    `image_volumes` are the places of volumes that the image asks for: each container has a directory of its own there.
     """
 
     image: str
@@ -60,6 +66,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     log_max_bytes: int = 0
     log_files: int = 1
     stop_signal: int = 0
+    limits: Limits = Limits()
+    cgroup_parent: str = ""
+    annotations: tuple[str, ...] = ()
+    image_volumes: tuple[str, ...] = ()
 
 
 class ExecOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

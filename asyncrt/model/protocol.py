@@ -25,12 +25,24 @@ What each request answers:
     Update              Item: Outcome per container; End
     StatsOf             Item: a list of Stats per sample; End
     Top                 End: a list of Process
+    PressureOf          Item: null once it is watched, then Pressure whenever it was reached; End when it ended
     Pull, Push          Item: BlobProgress; End: a dict with the digest
     Images              End: a list of ImageSummary
     Tag                 End: {"name": in full}
     RemoveImage         Item: Outcome per name (`id` is how many blobs went); End
     Load                fd: the archive; End: the names
     Save                fd: where to; End
+    Copy                Item: BlobProgress; End: a dict with the digest and media type of what is there now
+    Unpack              End: {"name": in full}
+    Login, Logout       End: {"kept": where}, {"gone": whether}
+    Diff                End: a list of (A added, C changed or D deleted; path), by path
+    Export              fd: where to; End
+    Commit, Import      Import: fd, the tar; End: a dict with name, digest, id
+    PathStat            End: Stat
+    CopyFrom            fd: a directory to copy into, or where a tar is to go; End: the count of entries
+    CopyTo              fd: a directory to copy from, or a tar; End: the count of entries
+    InspectImages       End: a list of documents
+    PruneImages         End: {"names": ..., "blobs": ...} that went
     CloseStdin          End
     Resize              End
     Exec                fds: stdin, stdout, stderr, or none with a terminal; Item: {"exec": id, "pid": n}, and with a
@@ -49,15 +61,20 @@ from typing import Any
 
 import msgspec
 
-from asyncrt.model.container import Exit
+from asyncrt.model.answers import Attached as Attached
+from asyncrt.model.answers import Outcome as Outcome
+from asyncrt.model.answers import Progress as Progress
 from asyncrt.model.frames import HEADER
 from asyncrt.model.frames import MAX_FDS as MAX_FDS
 from asyncrt.model.frames import MAX_FRAME as MAX_FRAME
 from asyncrt.model.frames import FrameError as FrameError
 from asyncrt.model.frames import FrameReader as FrameReader
 from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
+from asyncrt.model.limits import Limits
+from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.request import Request
+from asyncrt.model.tree_requests import TreeRequest
 
 VERSION = 2
 NOT_THIS, FROM_NOW, OLDEST = -1, -2, -3  # in place of an offset into a stream
@@ -113,8 +130,11 @@ class Wait(Request, frozen=True):
 
 
 class Kill(Request, frozen=True):
+    """To its first process, or with `all` to every process of it."""
+
     refs: tuple[str, ...]
     signal: int = 9
+    all: bool = False
 
 
 class Stop(Request, frozen=True):
@@ -125,11 +145,12 @@ class Stop(Request, frozen=True):
 
 
 class Remove(Request, frozen=True):
-    """`force` kills what runs; `all` takes every container instead of refs."""
+    """`force` kills what runs; `all` takes every container instead of refs; `volumes` takes theirs along."""
 
     refs: tuple[str, ...] = ()
     force: bool = False
     all: bool = False
+    volumes: bool = False
 
 
 class Logs(Request, frozen=True):
@@ -173,6 +194,8 @@ class Update(Request, frozen=True):
     cpus: float | None = None
     cpuset_cpus: str | None = None
     pids_limit: int | None = None
+    limits: Limits = Limits()
+    """What is set in it is changed; the rest stays."""
 
 
 class StatsOf(Request, frozen=True):
@@ -187,6 +210,19 @@ class Top(Request, frozen=True):
     """The processes of a container."""
 
     ref: str
+
+
+class PressureOf(Request, frozen=True):
+    """Tell whenever tasks of it waited for a resource (cpu, io, memory) for so long within `window_us` microseconds.
+
+    One of `some_us` (some tasks waited) and `full_us` (all did at once). Conflict where this machine keeps no account.
+    """
+
+    ref: str
+    resource: str
+    some_us: int = 0
+    full_us: int = 0
+    window_us: int = 2_000_000
 
 
 class CloseStdin(Request, frozen=True):
@@ -272,6 +308,7 @@ AnyRequest = (
     | Update
     | StatsOf
     | Top
+    | PressureOf
     | Pull
     | Push
     | Images
@@ -279,6 +316,11 @@ AnyRequest = (
     | RemoveImage
     | Load
     | Save
+    | Copy
+    | Unpack
+    | Login
+    | Logout
+    | TreeRequest
     | CloseStdin
     | Resize
     | Exec
@@ -287,34 +329,6 @@ AnyRequest = (
     | Events
     | Shutdown
 )
-
-
-class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step of one container. `step` is created, started, failed or ended."""
-
-    step: str
-    id: str
-    name: str
-    index: int = 0
-    pid: int = 0
-    timeline: tuple[tuple[str, int], ...] = ()
-    exit: Exit | None = None
-    error: dict[str, str | int] | None = None
-
-
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a deed on `ref` came to."""
-
-    ref: str
-    id: str = ""
-    error: dict[str, str | int] | None = None
-
-
-class Attached(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where the streams begin, in bytes; -1 where one was not asked for."""
-
-    stdout: int = -1
-    stderr: int = -1
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True, tag="c"):

@@ -55,13 +55,17 @@ class Reference(NamedTuple):
         return self.digest or self.tag
 
     def familiar(self) -> str:
-        """The short form that people write: what docker's own registry implies is left out, the tag is not."""
-        if self.host != DEFAULT_HOST:
+        """The short form that people write: what docker's own registry implies is left out, the tag is not.
+
+        It reads back to the same value: a path like `x.y/app` keeps its host, or x.y would pass for one.
+        """
+        first, slash, _ = self.path.partition("/")
+        if self.host != DEFAULT_HOST or (slash and _is_host(first)):
             return str(self)
         short = self.path.removeprefix(f"{_OFFICIAL}/")
         if "/" in short or not short:
             short = self.path
-        return str(self)[len(self.name) :].join((short, ""))
+        return short + str(self)[len(self.name) :]
 
 
 def parse(text: str, subject: str = "image") -> Reference:
@@ -96,7 +100,7 @@ def check_digest(digest: str, subject: str, text: str) -> None:
 def _split(name: str) -> tuple[str, str, str | None]:
     """Host, path and tag of what stands before the "@", with docker's defaults for host and path."""
     first, slash, rest = name.partition("/")
-    if slash and (any(mark in first for mark in ".:[") or first == "localhost"):
+    if slash and _is_host(first):
         host = first.lower()
     else:
         host, rest = DEFAULT_HOST, name
@@ -106,6 +110,11 @@ def _split(name: str) -> tuple[str, str, str | None]:
     if host == DEFAULT_HOST and "/" not in path and path:
         path = f"{_OFFICIAL}/{path}"
     return host, path, tag if colon else None
+
+
+def _is_host(first: str) -> bool:
+    """Whether what stands before the first slash is a host, by docker's rule."""
+    return any(mark in first for mark in ".:[") or first == "localhost"
 
 
 def _check_port(host: str, subject: str, text: str) -> None:

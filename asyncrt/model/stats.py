@@ -43,3 +43,17 @@ class Process(msgspec.Struct, frozen=True):
     cpu_ns: int
     memory: int
     command: str
+
+
+class Pressure(msgspec.Struct, frozen=True):
+    """How long tasks of a container waited for a resource (cpu, io or memory): some of them, and all at once (`full`).
+
+    `avg10` is the share of the last ten seconds in percent, `total_us` the time since the account began.
+    """
+
+    resource: str
+    time_ns: int
+    some_avg10: float = 0.0
+    some_total_us: int = 0
+    full_avg10: float = 0.0
+    full_total_us: int = 0

@@ -62,6 +62,10 @@ class Client:
         """Whether the credentials of `host` are taken: RegistryFailed if not (`login`)."""
         await self.repository(host, "").ping()
 
+    def forget_logins(self) -> None:
+        """The credentials have changed."""
+        self._tokens.forget()
+
     def endpoints(self, host: str, writing: bool) -> list[Endpoint]:
         """Where to ask; of an insecure host's two schemes the one that it has answered to."""
         found = endpoints(host, self.settings, writing)

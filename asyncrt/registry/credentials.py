@@ -206,6 +206,21 @@ class Credentials:
         raise _helper_failed(helper, host, f"it failed with exit code {process.returncode}")
 
 
+class Given(Credentials):
+    """The ones that somebody just said, of one host: tried before they are kept."""
+
+    def __init__(self, host: str, login: str) -> None:
+        """`login` is USER:PASSWORD."""
+        super().__init__()
+        self._host = host
+        user, _, password = login.partition(":")
+        self._credential = Credential(user, password)
+
+    async def of(self, host: str, repository: str = "") -> Credential:
+        """As Credentials.of(); nothing is asked for the one host."""
+        return self._credential if host == self._host else await super().of(host, repository)
+
+
 async def _converse(process: trio.Process, given: bytes) -> bytes:
     """What the program prints for `given`, up to one chunk more than is allowed."""
     assert process.stdin is not None

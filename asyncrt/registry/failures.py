@@ -18,9 +18,13 @@ from asyncrt.errors import AsyncrtError, NoSuchObject, RegistryFailed, shown
 
 
 class Passing(RegistryFailed):
-    """A failure that a later try may not meet. `after`: seconds that the server asks to wait, if it does."""
+    """A failure that a later try may not meet.
+
+    `after`: seconds that the server asks to wait, if it does. `answered`: it was the server that said so.
+    """
 
     after: float | None = None
+    answered: bool = False
 
 
 class _Meaning(NamedTuple):
@@ -81,7 +85,7 @@ def of_status(
         cause = f"{cause}; it asks to wait {wait:.0f} s"
     error = kind(deed, subject, cause, hint.format(host=host))
     if isinstance(error, Passing):
-        error.after = wait
+        error.after, error.answered = wait, True
     return error
 
 

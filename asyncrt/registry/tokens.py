@@ -78,6 +78,11 @@ class Tokens:
             return kept.header
         return self._basic.get(endpoint.url, "")
 
+    def forget(self) -> None:
+        """Somebody has logged in or out: what did last time may not be who we are now."""
+        self._kept.clear()
+        self._basic.clear()
+
     async def obtain(self, endpoint: Endpoint, answer: Answer, path: str, scopes: Scopes, refused: str) -> str:
         """A header for an endpoint that answered 401 to `refused`; "" if it asks for nothing that we can give."""
         asked = {challenge.scheme: challenge for challenge in reversed(challenges(answer.challenges))}

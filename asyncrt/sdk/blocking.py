@@ -23,6 +23,7 @@ from asyncrt.model.container import Container, Exit
 from asyncrt.model.events import Event
 from asyncrt.model.image import BlobProgress, ImageSummary
 from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
+from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.protocol import (
     AnyRequest,
@@ -51,6 +52,19 @@ from asyncrt.model.protocol import (
     Wait,
 )
 from asyncrt.model.stats import Process, Stats
+from asyncrt.model.tree_requests import (
+    Commit,
+    CopyFrom,
+    CopyTo,
+    Diff,
+    Export,
+    Import,
+    InspectImages,
+    PathStat,
+    PruneImages,
+    Stat,
+)
+from asyncrt.sdk import copying
 from asyncrt.sdk.answer import Answer, each, typed
 from asyncrt.sdk.door import dial
 from asyncrt.sdk.exchange import Exchange
@@ -158,15 +172,18 @@ class Client:
         """How each ended, in the order asked; blocks until the last has."""
         return typed(self.call(Wait(tuple(refs))).result(), list[Progress])
 
-    def kill(self, refs: Iterable[str], signal: int = 9) -> Iterator[Outcome]:
-        return each(self.call(Kill(tuple(refs), signal)), Outcome)
+    def kill(self, refs: Iterable[str], signal: int = 9, all: bool = False) -> Iterator[Outcome]:
+        return each(self.call(Kill(tuple(refs), signal, all)), Outcome)
 
     def stop(self, refs: Iterable[str], timeout: float = 10.0) -> Iterator[Outcome]:
         """SIGTERM, then SIGKILL after `timeout` seconds."""
         return each(self.call(Stop(tuple(refs), timeout)), Outcome)
 
-    def remove(self, refs: Iterable[str] = (), force: bool = False, all: bool = False) -> Iterator[Outcome]:
-        return each(self.call(Remove(tuple(refs), force, all)), Outcome)
+    def remove(
+        self, refs: Iterable[str] = (), force: bool = False, all: bool = False, volumes: bool = False
+    ) -> Iterator[Outcome]:
+        """With `volumes` those that the containers' images asked for go as well."""
+        return each(self.call(Remove(tuple(refs), force, all, volumes)), Outcome)
 
     def pause(self, refs: Iterable[str]) -> Iterator[Outcome]:
         return each(self.call(Pause(tuple(refs))), Outcome)
@@ -197,16 +214,79 @@ class Client:
     def tag(self, image: str, name: str) -> None:
         self.call(Tag(image, name)).result()
 
-    def remove_images(self, refs: Iterable[str]) -> Iterator[Outcome]:
-        return each(self.call(RemoveImage(tuple(refs))), Outcome)
+    def remove_images(self, refs: Iterable[str], force: bool = False) -> Iterator[Outcome]:
+        return each(self.call(RemoveImage(tuple(refs), force)), Outcome)
 
     def load(self, fd: int) -> list[str]:
         """The names of the images in the archive that `fd` gives (a file or a pipe)."""
         return typed(self.call(Load(), (fd,)).result(), list[str])
 
-    def save(self, refs: Iterable[str], fd: int) -> None:
-        """One archive of these images into `fd`."""
-        self.call(Save(tuple(refs)), (fd,)).result()
+    def save(self, refs: Iterable[str], fd: int, format: str = "") -> None:
+        """One archive of these images into `fd`; with "oci-dir" a layout into that directory. See Save."""
+        self.call(Save(tuple(refs), format), (fd,)).result()
+
+    def copy(self, wish: Copy) -> Iterator[BlobProgress]:
+        """An image from one place to another, as `asyncrt copy`; paths are absolute."""
+        return each(self.call(wish), BlobProgress)
+
+    def unpack(self, image: str, path: str, platform: str = "", what: str = "bundle") -> str:
+        """An image into a new directory, as a bundle, "rootfs" or "config"; its name in full."""
+        return typed(self.call(Unpack(image, path, platform, what)).result(), dict[str, str])["name"]
+
+    def login(self, host: str, user: str, password: str) -> str:
+        """Try and keep credentials; where they are kept."""
+        return typed(self.call(Login(host, user, password)).result(), dict[str, str])["kept"]
+
+    def logout(self, host: str) -> bool:
+        """Forget them; whether there were any."""
+        return typed(self.call(Logout(host)).result(), dict[str, bool])["gone"]
+
+    def inspect_images(self, refs: Iterable[str]) -> list[dict[str, Any]]:
+        """Documents as docker's `image inspect` has them; History is the steps, the newest first."""
+        return typed(self.call(InspectImages(tuple(refs))).result(), list[dict[str, Any]])
+
+    def prune_images(self, all: bool = False) -> dict[str, list[str]]:
+        """Forget images without a name that no container stands on, or all such images; what went."""
+        return typed(self.call(PruneImages(all)).result(), dict[str, list[str]])
+
+    def diff(self, ref: str) -> list[tuple[str, str]]:
+        """(A, C or D; path) of what a container changed."""
+        return typed(self.call(Diff(ref)).result(), list[tuple[str, str]])
+
+    def export(self, ref: str, fd: int) -> None:
+        """A container's tree as a tar into `fd`."""
+        self.call(Export(ref), (fd,)).result()
+
+    def commit(self, wish: Commit) -> dict[str, str]:
+        """An image of a container: its name, digest and id."""
+        return typed(self.call(wish).result(), dict[str, str])
+
+    def import_(self, wish: Import, fd: int) -> dict[str, str]:
+        """An image of the tar that `fd` gives: its name, digest and id."""
+        return typed(self.call(wish, (fd,)).result(), dict[str, str])
+
+    def stat(self, ref: str, path: str, follow: bool = False) -> Stat:
+        """What a path in a container is."""
+        return typed(self.call(PathStat(ref, path, follow)).result(), Stat)
+
+    def copy_from(self, ref: str, path: str, target: str | int, follow: bool = False, owners: bool = False) -> int:
+        """Copy out of a container, to a local path by docker's rules or, to an fd, as a tar; the count of entries."""
+        contents = copying.is_contents(path)
+        if isinstance(target, int):
+            wish = CopyFrom(ref, path, contents=contents, follow=follow)
+            return int(self.call(wish, (target,)).result())
+        found = self.stat(ref, path, follow)
+        with copying.destination(target, found, contents) as end:
+            wish = CopyFrom(ref, path, end.name, end.contents, follow, owners)
+            return int(self.call(wish, (end.fd,)).result())
+
+    def copy_to(self, ref: str, source: str | int, path: str, follow: bool = False, owners: bool = False) -> int:
+        """Copy a local path, or the tar that an fd gives, into a container; the count of entries."""
+        if isinstance(source, int):
+            return int(self.call(CopyTo(ref, path), (source,)).result())
+        with copying.source(source, follow) as end:
+            wish = CopyTo(ref, path, end.name, end.called, end.contents, owners)
+            return int(self.call(wish, (end.fd,)).result())
 
     def logs(self, ref: str) -> dict[str, int]:
         """Open fds by name: stdout, stderr, index, those that exist. The caller closes them."""

@@ -19,6 +19,8 @@ from typing import Any, Literal
 from asyncrt.errors import AsyncrtError, Conflict, NoSuchObject, Unavailable, from_dict
 from asyncrt.model.container import Container as Record
 from asyncrt.model.container import Exit
+from asyncrt.model.image_requests import RemoveImage
+from asyncrt.model.limits import Limits
 from asyncrt.model.options import Options
 from asyncrt.model.protocol import (
     NOT_THIS,
@@ -29,6 +31,7 @@ from asyncrt.model.protocol import (
     Kill,
     Outcome,
     Pause,
+    PressureOf,
     Progress,
     Remove,
     Resize,
@@ -44,17 +47,18 @@ from asyncrt.model.stats import Stats
 from asyncrt.sdk.answer import close_all, typed
 from asyncrt.sdk.connection import Reach
 from asyncrt.sdk.deadlines import within
-from asyncrt.sdk.following import Log
+from asyncrt.sdk.following import Log, PressureStream
 from asyncrt.sdk.gather import KEPT, Completed, gather
 from asyncrt.sdk.pipes import Source
 from asyncrt.sdk.process import Process, running
 from asyncrt.sdk.streams import ATTEMPTS, Input, Output, Subscription
+from asyncrt.sdk.trees import Trees
 from asyncrt.sdk.wishes import Env, exec_wish
 
 StreamName = Literal["stdout", "stderr"]
 
 
-class Container:
+class Container(Trees):
     """A handle: it holds an id, not the container. Calls raise NoSuchObject once that was removed.
 
     Every call takes `timeout`, in seconds, after which it raises TimedOut; anyio's cancel scopes work as well. A call
@@ -207,10 +211,10 @@ class Container:
             (record,) = typed(await self._reach.ask(Inspect((self.id,))), list[Record])
         return record
 
-    async def kill(self, signal: int = 9, timeout: float | None = None) -> None:
-        """Send its first process a signal. Conflict if it does not run."""
+    async def kill(self, signal: int = 9, all: bool = False, timeout: float | None = None) -> None:
+        """Send its first process a signal, or `all` of them. Conflict if it does not run."""
         with within(timeout, "kill", self.name):
-            await outcomes(self._reach, Kill((self.id,), signal))
+            await outcomes(self._reach, Kill((self.id,), signal, all))
 
     async def stop(self, grace: float = 10.0, timeout: float | None = None) -> None:
         """SIGTERM, and SIGKILL where it still runs after `grace` seconds. Conflict if it does not run."""
@@ -239,14 +243,16 @@ class Container:
         cpus: float | None = None,
         cpuset_cpus: str | None = None,
         pids_limit: int | None = None,
+        limits: Limits | None = None,
         timeout: float | None = None,
     ) -> None:
         """Change limits, now and for its next start: bytes, cores, a list of cores, processes; 0 lifts one.
 
-        All or nothing: Conflict says which the kernel refused, BadRequest which cannot be given.
+        What is set in `limits` is changed as well. All or nothing: Conflict says which the kernel refused, BadRequest
+        which cannot be given.
         """
         with within(timeout, "update", self.name):
-            await outcomes(self._reach, Update((self.id,), memory, cpus, cpuset_cpus, pids_limit))
+            await outcomes(self._reach, Update((self.id,), memory, cpus, cpuset_cpus, pids_limit, limits or Limits()))
 
     async def stats(self, timeout: float | None = None) -> Stats:
         """What it uses now (asyncrt/model/stats.py); CPU as the mean since its start. Conflict if it does not run."""
@@ -259,6 +265,19 @@ class Container:
         if not found:
             raise Conflict("stats of", self.name, "it ended")
         return found[0]
+
+    def pressure(
+        self, resource: str, *, some_us: int = 0, full_us: int = 0, window_us: int = 2_000_000
+    ) -> PressureStream:
+        """Iterates: a reading whenever its tasks waited for `resource` (cpu, io or memory) for `some_us` (some tasks)
+        or `full_us` (all at once) within `window_us`; to its end.
+
+            async for reading in container.pressure("memory", some_us=150_000):
+                print(reading.some_avg10)
+
+        Conflict where this machine keeps no account of it, BadRequest for what cannot be watched.
+        """
+        return PressureStream(self._reach, PressureOf(self.id, resource, some_us, full_us, window_us))
 
     async def resize(self, rows: int, columns: int, timeout: float | None = None) -> None:
         """Set its terminal's size in characters. Conflict if it has none."""
@@ -324,7 +343,7 @@ class Container:
         raise AssertionError("unreachable")
 
 
-Deeds = Kill | Stop | Remove | Pause | Unpause | Update
+Deeds = RemoveImage | Kill | Stop | Remove | Pause | Unpause | Update
 
 
 async def outcomes(reach: Reach, request: Deeds, missing_ok: bool = False) -> None:

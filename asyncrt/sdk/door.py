@@ -20,7 +20,8 @@ from typing import NoReturn
 from asyncrt.errors import AsyncrtError, StorageFailed, Unavailable
 from asyncrt.sdk.places import Places
 
-DEADLINE = 15.0  # seconds a supervisor has to come up, adopting what its predecessor left
+# Seconds a supervisor has to come up, adopting what its predecessor left. One that fails says so at once.
+DEADLINE = 60.0
 _NOBODY = (errno.ENOENT, errno.ECONNREFUSED)
 _DEED = "start"
 _SUBJECT = "the supervisor"

@@ -11,7 +11,8 @@ import anyio.lowlevel
 from asyncrt.errors import Unavailable
 from asyncrt.model.container import Container as Record
 from asyncrt.model.events import Event
-from asyncrt.model.protocol import Attach, Events, Info, Inspect, Logs
+from asyncrt.model.protocol import Attach, Events, Info, Inspect, Logs, PressureOf
+from asyncrt.model.stats import Pressure
 from asyncrt.sdk.answer import close_all, typed
 from asyncrt.sdk.connection import AsyncAnswer, Connection, Reach
 from asyncrt.sdk.logs import Entry, Replay
@@ -179,3 +180,51 @@ class EventStream(AsyncIterator[Event]):
     async def aclose(self) -> None:
         """Take no further interest. Safe to repeat."""
         await self._drop()
+
+
+class PressureStream(AsyncIterator[Pressure]):
+    """Iterates over readings, each when the kernel told of it; the next supervisor is asked when one dies."""
+
+    def __init__(self, reach: Reach, wish: PressureOf) -> None:
+        self._reach = reach
+        self._wish = wish
+        self._link: Connection | None = None
+        self._answer: AsyncAnswer | None = None
+
+    async def begin(self) -> None:
+        """Done once the kernel watches; the first reading asks for it otherwise. Conflict, BadRequest, NoSuchObject."""
+        if self._answer is None:
+            self._link = await self._reach.another()
+            self._answer = await self._link.call(self._wish)
+            _, fds = await anext(self._answer)
+            close_all(fds)
+
+    async def __anext__(self) -> Pressure:
+        """The next reading. Unavailable after five dead supervisors in a row."""
+        for attempt in range(ATTEMPTS):
+            try:
+                await self.begin()
+                assert self._answer is not None
+                value, fds = await anext(self._answer)
+            except Unavailable:
+                self.close()
+                if attempt == ATTEMPTS - 1:
+                    raise
+                continue
+            except BaseException:
+                self.close()
+                raise
+            close_all(fds)
+            return typed(value, Pressure)
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Have it watched no longer. Safe to repeat."""
+        if self._link is not None:
+            self._link.close()
+        self._link = self._answer = None
+
+    async def aclose(self) -> None:
+        """As close()."""
+        self.close()
+        await anyio.lowlevel.checkpoint()

@@ -24,9 +24,13 @@ from typing import Any, Unpack
 from asyncrt.errors import BadRequest, Unavailable
 from asyncrt.model.container import Container as Record
 from asyncrt.model.image import ImageSummary
-from asyncrt.model.image_requests import Images, Pull
+from asyncrt.model.image_requests import Images, Pull, Push, RemoveImage, Tag
+from asyncrt.model.location import parse as location
+from asyncrt.model.moving_requests import Copy
+from asyncrt.model.moving_requests import Unpack as UnpackImage
 from asyncrt.model.options import Options
 from asyncrt.model.protocol import Create, Info, Inspect, List, Progress, Remove, Version
+from asyncrt.model.tree_requests import Import, InspectImages, PruneImages
 from asyncrt.sdk.answer import close_all, typed
 from asyncrt.sdk.connection import Reach
 from asyncrt.sdk.container import Container, outcomes
@@ -161,10 +165,15 @@ class Runtime:
         for ref in refs:
             await (await self.get(ref, timeout=timeout)).kill(signal, timeout=timeout)
 
-    async def remove(self, *refs: str, force: bool = False, timeout: float | None = None) -> None:
-        """Remove these; the first error is raised once all were tried. Conflict for what runs, unless `force`."""
+    async def remove(
+        self, *refs: str, force: bool = False, volumes: bool = False, timeout: float | None = None
+    ) -> None:
+        """Remove these; the first error is raised once all were tried. Conflict for what runs, unless `force`.
+
+        `volumes`: those that their images asked for go as well.
+        """
         with within(timeout, "remove", ", ".join(refs)):
-            await outcomes(self._reach, Remove(refs, force))
+            await outcomes(self._reach, Remove(refs, force, volumes=volumes))
 
     async def pull(self, image: str, *, platform: str = "", timeout: float | None = None) -> str:
         """Fetch and unpack an image; its name in full. run() and create() do so for what is not here.
@@ -175,10 +184,75 @@ class Runtime:
             told = typed(await self._reach.ask(Pull(image, platform)), dict[str, str])
         return told["name"]
 
+    async def push(self, image: str, *, timeout: float | None = None) -> str:
+        """Send an image to the registry that its name says; the digest that it has there. As pull()."""
+        with within(timeout, "push", image):
+            told = typed(await self._reach.ask(Push(image)), dict[str, str])
+        return told["digest"]
+
+    async def copy(
+        self,
+        source: str,
+        destination: str,
+        *,
+        all: bool = False,
+        platform: str = "",
+        format: str = "",
+        timeout: float | None = None,
+    ) -> str:
+        """An image from one place to another, in the syntax of `asyncrt copy`; the digest of what is there now."""
+        wish = Copy(str(location(source)), str(location(destination)), all, platform, format)
+        with within(timeout, "copy", source):
+            told = typed(await self._reach.ask(wish), dict[str, str])
+        return told["digest"]
+
+    async def unpack(self, image: str, path: str, *, platform: str = "", timeout: float | None = None) -> None:
+        """A bundle of an image in the new directory `path`, for any OCI runtime: rootfs and config.json."""
+        with within(timeout, "unpack", image):
+            await self._reach.ask(UnpackImage(image, _absolute(path), platform))
+
     async def images(self, *, timeout: float | None = None) -> _Summaries:
         """Every name and what it means here."""
         with within(timeout, "list", "images"):
             return typed(await self._reach.ask(Images()), _Summaries)
+        raise AssertionError("unreachable")
+
+    async def import_image(
+        self,
+        fd: int,
+        name: str = "",
+        *,
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: str = "",
+        timeout: float | None = None,
+    ) -> str:
+        """An image of the tar that `fd` gives, plain or compressed; its id. BadImage, BadRequest."""
+        with within(timeout, "import", name or "an image"):
+            answer, _ = await self._reach.call(Import(name, message, tuple(changes), platform), [fd])
+            told = typed(await answer.result(), dict[str, str])
+        return told["id"]
+
+    async def inspect_image(self, image: str, *, timeout: float | None = None) -> dict[str, Any]:
+        """Its document as docker's `image inspect` has it, with History, the newest step first. NoSuchObject."""
+        with within(timeout, "inspect", image):
+            (found,) = typed(await self._reach.ask(InspectImages((image,))), list[dict[str, Any]])
+        return dict(found)
+
+    async def tag_image(self, image: str, name: str, *, timeout: float | None = None) -> None:
+        """Give an image one more name."""
+        with within(timeout, "tag", image):
+            await self._reach.ask(Tag(image, name))
+
+    async def remove_images(self, *refs: str, force: bool = False, timeout: float | None = None) -> None:
+        """Forget names; the first error is raised once all were tried."""
+        with within(timeout, "remove", ", ".join(refs)):
+            await outcomes(self._reach, RemoveImage(refs, force))
+
+    async def prune_images(self, all: bool = False, *, timeout: float | None = None) -> dict[str, Any]:
+        """Forget images without a name that no container stands on, or all such ones: the names and blobs that went."""
+        with within(timeout, "prune", "images"):
+            return typed(await self._reach.ask(PruneImages(all)), dict[str, Any])
         raise AssertionError("unreachable")
 
     def events(self, after: int = -1, *, follow: bool = True) -> EventStream:
@@ -214,3 +288,8 @@ class Runtime:
 
 _Records = list[Record]
 _Summaries = list[ImageSummary]
+
+
+def _absolute(path: str) -> str:
+    """The supervisor has another working directory."""
+    return os.path.abspath(path)

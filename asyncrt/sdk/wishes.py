@@ -16,6 +16,7 @@ import msgspec
 
 from asyncrt.errors import BadRequest
 from asyncrt.model import quantities
+from asyncrt.model.limits import Limits
 from asyncrt.model.options import ExecOptions, LogFormat, Options, Volume
 
 Env = Mapping[str, str] | Iterable[str]
@@ -50,6 +51,9 @@ class Wish(TypedDict, total=False):
     log_format: LogFormat
     log_max_bytes: int
     log_files: int
+    limits: Limits
+    cgroup_parent: str
+    annotations: Env
 
 
 def wish(image: str | Options, args: Sequence[str] = (), **words: Any) -> Options:
@@ -79,6 +83,10 @@ def _normal(words: dict[str, Any]) -> dict[str, Any]:
         normal["env"] = variables(words["env"])
     if isinstance(words.get("memory"), str):
         normal["memory"] = quantities.memory(words["memory"], "memory")
+    if "annotations" in words:
+        normal["annotations"] = variables(words["annotations"], "annotations")
+    if isinstance(words.get("limits"), Limits):
+        normal["limits"] = msgspec.to_builtins(words["limits"])
     for name in ("volumes", "entrypoint", "cap_add", "cap_drop"):
         if name in words:
             normal[name] = msgspec.to_builtins(_words(name, words[name]))
@@ -92,14 +100,14 @@ def _words(name: str, value: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def variables(env: Env) -> tuple[str, ...]:
+def variables(env: Env, name: str = "env") -> tuple[str, ...]:
     """NAME=VALUE strings.
 
     >>> variables({"A": "1"})
     ('A=1',)
     """
-    pairs = tuple(f"{name}={value}" for name, value in env.items()) if isinstance(env, Mapping) else _words("env", env)
+    pairs = tuple(f"{key}={value}" for key, value in env.items()) if isinstance(env, Mapping) else _words(name, env)
     for pair in pairs:
         if not isinstance(pair, str) or pair.partition("=")[0] == "" or "=" not in pair or "\0" in pair:
-            raise BadRequest("read", "env", f'"{pair}" is no variable', "NAME=VALUE, or a mapping")
+            raise BadRequest("read", name, f'"{pair}" is no variable', "NAME=VALUE, or a mapping")
     return pairs

@@ -6,6 +6,7 @@ by its chainID; a *mount* is a value that says how they become one root.
 
     sources   "host:" and "rootfs:/PATH" to a Source; what a container must not see of the engine in it
     active    the snapshots on disk: prepare, keys, usage, remove
+    init_layer  the files of a root that are the container's own     stack   layers merged without a mount
     shelf     the layers on disk: begin, commit, drop, trees, remove; sweep and settle
     overlay   both, as overlayfs stacks them      inherit   what a layer leaves unsaid about directories
     native    both, as whole copies               copying   a tree as it is

@@ -31,7 +31,6 @@ class _Copy:
     def __init__(self, top: int, check: Callable[[], None]) -> None:
         self._top = top
         self._check = check
-        self._owners = os.geteuid() == 0
         self._links: dict[tuple[int, int], bytes] = {}
 
     def directory(self, origin: int, target: int, path: bytes) -> None:
@@ -54,7 +53,7 @@ class _Copy:
             else:
                 self._other(origin, target, name, below)
         status = os.fstat(origin)
-        self._dress(origin, target, status)
+        _dress(origin, target, status)
 
     def _other(self, origin: int, target: int, name: bytes, path: bytes) -> None:
         status = os.stat(name, dir_fd=origin, follow_symlinks=False)
@@ -63,34 +62,7 @@ class _Copy:
             if first != path:
                 self._link(first, target, name)
                 return
-        if stat.S_ISREG(status.st_mode):
-            old = os.open(name, _OLD, dir_fd=origin)
-            try:
-                new = os.open(name, _NEW, 0o600, dir_fd=target)
-                try:
-                    _content(old, new, status.st_size)
-                    self._dress(old, new, status)
-                finally:
-                    os.close(new)
-            finally:
-                os.close(old)
-            return
-        if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=origin), name, dir_fd=target)
-        elif stat.S_ISSOCK(status.st_mode):
-            return  # whoever listened does not listen to the copy
-        else:
-            os.mknod(name, status.st_mode, status.st_rdev, dir_fd=target)
-        if self._owners:
-            os.chown(name, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
-        before, after = (b"/proc/self/fd/%d/%s" % (directory, name) for directory in (origin, target))
-        if not stat.S_ISLNK(status.st_mode):
-            os.chmod(after, stat.S_IMODE(status.st_mode))
-        for attribute in os.listxattr(before, follow_symlinks=False):
-            value = os.getxattr(before, attribute, follow_symlinks=False)
-            os.setxattr(after, attribute, value, follow_symlinks=False)
-        times = (status.st_atime_ns, status.st_mtime_ns)
-        os.utime(name, ns=times, dir_fd=target, follow_symlinks=False)
+        copy_node(origin, name, target, name, status)
 
     def _link(self, first: bytes, target: int, name: bytes) -> None:
         """A second name of what was copied: opened part by part, since nobody says how long the path is."""
@@ -105,13 +77,46 @@ class _Copy:
         finally:
             os.close(directory)
 
-    def _dress(self, old: int, new: int, status: os.stat_result) -> None:
-        if self._owners:
-            os.chown(new, status.st_uid, status.st_gid)
-        os.chmod(new, stat.S_IMODE(status.st_mode))
-        for attribute in os.listxattr(old):
-            os.setxattr(new, attribute, os.getxattr(old, attribute))
-        os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+def copy_node(origin: int, name: bytes, target: int, copy: bytes, status: os.stat_result) -> None:
+    """Copy what is no directory, from the directory `origin` (an fd) to `copy` in the directory `target`. OSError."""
+    if stat.S_ISREG(status.st_mode):
+        old = os.open(name, _OLD, dir_fd=origin)
+        try:
+            new = os.open(copy, _NEW, 0o600, dir_fd=target)
+            try:
+                _content(old, new, status.st_size)
+                _dress(old, new, status)
+            finally:
+                os.close(new)
+        finally:
+            os.close(old)
+        return
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(name, dir_fd=origin), copy, dir_fd=target)
+    elif stat.S_ISSOCK(status.st_mode):
+        return  # whoever listened does not listen to the copy
+    else:
+        os.mknod(copy, status.st_mode, status.st_rdev, dir_fd=target)
+    if os.geteuid() == 0:
+        os.chown(copy, status.st_uid, status.st_gid, dir_fd=target, follow_symlinks=False)
+    before, after = (b"/proc/self/fd/%d/%s" % pair for pair in ((origin, name), (target, copy)))
+    if not stat.S_ISLNK(status.st_mode):
+        os.chmod(after, stat.S_IMODE(status.st_mode))
+    for attribute in os.listxattr(before, follow_symlinks=False):
+        value = os.getxattr(before, attribute, follow_symlinks=False)
+        os.setxattr(after, attribute, value, follow_symlinks=False)
+    times = (status.st_atime_ns, status.st_mtime_ns)
+    os.utime(copy, ns=times, dir_fd=target, follow_symlinks=False)
+
+
+def _dress(old: int, new: int, status: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.chown(new, status.st_uid, status.st_gid)
+    os.chmod(new, stat.S_IMODE(status.st_mode))
+    for attribute in os.listxattr(old):
+        os.setxattr(new, attribute, os.getxattr(old, attribute))
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _content(old: int, new: int, size: int) -> None:

@@ -35,7 +35,7 @@ def inherit(tree: str, implicit: Sequence[bytes], below: Sequence[str]) -> None:
             path = waiting.pop()
             target = openat2(top, os.fsdecode(path) or ".", _DIRECTORY, 0, _PLAIN)
             try:
-                link = None if _hidden(top, path) else _inherit(target, path, layers)
+                link = None if hidden(top, path) else _inherit(target, path, layers)
             finally:
                 os.close(target)
             if link is None:
@@ -59,7 +59,7 @@ def _inherit(target: int, path: bytes, layers: Sequence[int]) -> bytes | None:
         try:
             origin = openat2(layer, os.fsdecode(path) or ".", _DIRECTORY, 0, _PLAIN)
         except FileNotFoundError:
-            if _hidden(layer, path):
+            if hidden(layer, path):
                 return None
             continue
         except OSError as error:
@@ -149,7 +149,7 @@ def _merge(origin: int, target: int) -> None:
             os.rmdir(name, dir_fd=origin)
 
 
-def _hidden(layer: int, path: bytes) -> bool:
+def hidden(layer: int, path: bytes) -> bool:
     """Whether the layer hides what those below have at `path`: a directory above it, or it, is opaque."""
     parts = path.split(b"/") if path else []
     for length in range(len(parts), 0, -1):

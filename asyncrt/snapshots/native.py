@@ -47,8 +47,10 @@ class Native(Active):
                 raise StorageFailed("copy layer", str(parent), (error.strerror or str(error)).lower()) from error
         return begun
 
-    def commit(self, begun: Begun, implicit: Sequence[bytes] = ()) -> None:
-        """Show the layer; `implicit` is of no interest: its directories were there. Conflict: its parent is not."""
+    def commit(
+        self, begun: Begun, implicit: Sequence[bytes] = (), borrowed: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Show the layer; of what lies below it all was there. Conflict: its parent is not."""
         self.layers.commit(begun)
 
     def source(self, chain: Digest) -> Source:

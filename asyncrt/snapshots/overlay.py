@@ -3,6 +3,7 @@
     ROOT/snapshots/KEY/fs      upper: what the container wrote; 0755 or what the lower root has
     ROOT/snapshots/KEY/work    overlayfs's own
     ROOT/layers/overlay/       the committed layers: shelf.py
+    ROOT/layers/init/          what containers have of their own: init_layer.py
 
 A committed layer holds what its own tar has and nothing of those below, so layers are unpacked side by side; what it
 left unsaid about directories it takes over from below when it is committed (inherit.py).
@@ -22,7 +23,9 @@ from typing import Literal
 from asyncrt.errors import BadImage, StorageFailed
 from asyncrt.model.digest import Digest
 from asyncrt.snapshots.active import Active, Lower, Usage
+from asyncrt.snapshots.borrow import borrow
 from asyncrt.snapshots.inherit import inherit
+from asyncrt.snapshots.init_layer import InitLayers
 from asyncrt.snapshots.shelf import Begun, Shelf
 from asyncrt.snapshots.sources import Source
 from shimd.wire.messages import RootMount
@@ -40,6 +43,7 @@ class Overlay(Active):
     def __init__(self, root: Path) -> None:
         super().__init__(root / "snapshots")
         self.layers = Shelf(root / "layers" / "overlay")
+        self.init_layers = InitLayers(root / "layers" / "init")
 
     name = "overlay"
     style: Literal["overlay"] = "overlay"
@@ -68,17 +72,25 @@ class Overlay(Active):
         """An empty directory for a layer; its parent may still be on its way."""
         return self.layers.begin(chain, parent)
 
-    def commit(self, begun: Begun, implicit: Sequence[bytes] = ()) -> None:
-        """Show the layer. `implicit` are its directories that no entry described. Conflict: its parent is not there."""
+    def commit(
+        self, begun: Begun, implicit: Sequence[bytes] = (), borrowed: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        """Show the layer. Conflict: its parent is not there. BadImage: it has links to what is nowhere.
+
+        `implicit` are its directories that no entry described, `borrowed` its hardlinks to files that it has not.
+        """
         below = self.layers.trees(begun.parent) if begun.parent is not None else []
-        if implicit and below:
+        if borrowed or (implicit and below):
             try:
-                inherit(begun.tree, implicit, below)
+                made = borrow(begun.tree, borrowed, below) if borrowed else []
+                inherit(begun.tree, [*implicit, *made], below)
             except OSError as error:
                 cause = (error.strerror or str(error)).lower()
                 if error.errno == errno.ELOOP:
                     raise BadImage("commit layer", str(begun.chain), f"{cause}, in the layers below it") from error
                 raise StorageFailed("commit layer", str(begun.chain), cause) from error
+            except BadImage as error:
+                raise BadImage(error.deed, error.subject or str(begun.chain), error.cause, error.hint) from None
         self.layers.commit(begun)
 
     def source(self, chain: Digest) -> Source:
@@ -89,9 +101,8 @@ class Overlay(Active):
     def mount(self, key: str, source: Source, read_only: bool) -> RootMount:
         """The mount of a prepared snapshot, over `source` as when it was made."""
         place = f"{self.directory}/{key}"
-        return RootMount(
-            "overlay", [source.path, *source.below], upper=f"{place}/fs", work=f"{place}/work", read_only=read_only
-        )
+        lower = [*([source.init] if source.init else []), source.path, *source.below]
+        return RootMount("overlay", lower, upper=f"{place}/fs", work=f"{place}/work", read_only=read_only)
 
     def _fill(self, directory: int, key: str, source: Source, lower: Lower) -> None:
         os.mkdir(f"{key}/work", 0o700, dir_fd=directory)

@@ -25,12 +25,14 @@ _KNOWN = "known are host: and rootfs:/PATH"
 class Source(NamedTuple):
     """A root file system to stand on; `path` is absolute and free of symlinks.
 
-    Of an image's layers `path` is the top one, and `below` are the others from top to bottom.
+    Of an image's layers `path` is the top one, and `below` are the others from top to bottom. `init` is the init layer
+    that lies on them, if any.
     """
 
     kind: Literal["host", "rootfs", "image"]
     path: str
     below: tuple[str, ...] = ()
+    init: str = ""
 
 
 def parse(reference: str) -> Source:

@@ -7,18 +7,32 @@ A supervisor holds its parent by a lock on each of its directories, which the ke
 nobody holds and that is empty is what a killed supervisor left. If its state directory gets a supervisor again, that
 one uses it. If not, the next one of this machine, whatever its own state directory is, removes it (`sweep`); but not
 /asyncrt, which is the usual state directory's and waits for that.
+
+One contract, and who keeps it:
+
+    cgroups = Cgroups(parent_for(state))        # by the files of v1 or v2; systemd.Scope where systemd owns the tree
+    cgroups.open()                              # the parent stands, is held, hands on its controllers, has device rules
+    cgroups.of(id), directory(id), freezer(id)  # where a container is; the shim makes and removes it
+    cgroups.put(id, "/mine")                    # it shall be below another parent (--cgroup-parent), which then stands
+    cgroups.signal_all(id, 9); destroy(id)      # every process of it; what a dead shim left
+    cgroups.close()                             # the parent goes, if nothing lives in it
+
+On v2 a cgroup with processes of its own hands on no controllers (the leaf rule, cgroups(7)): nothing but cgroups is
+ever put into a parent.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import re
+import signal
 from pathlib import Path
 
-from asyncrt.errors import StorageFailed
+from asyncrt.errors import BadRequest, Conflict, StorageFailed
 from shimd.linux import bpf, cgroups, device_rules, freezer
 from shimd.linux.cgroups import Hierarchy
 
@@ -28,11 +42,22 @@ _OURS = re.compile(r"asyncrt-[0-9a-f]{16}")  # 12 digits were a version's that l
 _TRIES = 16  # against a sweeper that removes what was made and not locked yet
 
 
-def parent_for(state: Path) -> str:
-    """The cgroup of one supervisor: /asyncrt, or with a hash behind where several live side by side."""
+def parent_for(state: Path, above: str = "") -> str:
+    """The cgroup of one supervisor: ABOVE/asyncrt, or with a hash behind where several live side by side."""
     if str(state) == DEFAULT_STATE:
-        return "/asyncrt"
-    return f"/asyncrt-{hashlib.sha256(os.fsencode(state)).hexdigest()[:16]}"
+        return f"{above}/asyncrt"
+    return f"{above}/asyncrt-{hashlib.sha256(os.fsencode(state)).hexdigest()[:16]}"
+
+
+def path_of(text: str, subject: str = "--cgroup-parent") -> str:
+    """A cgroup's path as somebody wrote it, below each hierarchy's mount point. BadRequest for what is none."""
+    words = text.split("/")
+    if "\0" in text or ".." in words or "." in words:
+        raise BadRequest("read", subject, f'"{text}" is no path of a cgroup', "write it as /mine/below")
+    path = "/" + "/".join(word for word in words if word)
+    if path == "/":
+        raise BadRequest("read", subject, f'"{text}" names the root of all cgroups', "write it as /mine/below")
+    return path
 
 
 class Cgroups:
@@ -41,7 +66,10 @@ class Cgroups:
     def __init__(self, parent: str) -> None:
         self.parent = parent
         self.hierarchies = cgroups.hierarchies()
+        self.accounts = cgroups.accounts()
+        """The tree with accounts of pressure: v2's, also beside those of v1 (pressure.py)."""
         self._held: list[int] = []
+        self._elsewhere: dict[str, str] = {}
 
     def open(self) -> None:
         """Make the parent, hold it, and sweep. StorageFailed if this machine lets nobody make cgroups."""
@@ -52,9 +80,7 @@ class Cgroups:
             try:
                 self._hold(hierarchy, directory)
             except OSError as error:
-                cause = (error.strerror or str(error)).lower()
-                hint = "is the hierarchy read-only, or owned by another manager?"
-                raise StorageFailed("create cgroup", directory, cause, hint) from error
+                raise refused("create cgroup", error.filename or directory, error) from error
             try:
                 self._limit_devices(hierarchy, directory)
             except OSError as error:
@@ -89,7 +115,24 @@ class Cgroups:
 
     def of(self, id: str) -> str:
         """The cgroup path of a container."""
-        return f"{self.parent}/{id}"
+        return f"{self._elsewhere.get(id, self.parent)}/{id}"
+
+    def put(self, id: str, parent: str) -> None:
+        """A container of its own parent, as path_of() gives it; to be told again by each supervisor."""
+        self._elsewhere[id] = parent
+
+    def drop(self, id: str) -> None:
+        """It is removed."""
+        self._elsewhere.pop(id, None)
+
+    def make_parent(self, parent: str) -> None:
+        """Have a parent that somebody chose stand, in every hierarchy; it stays. Conflict says why it cannot."""
+        for hierarchy in self.hierarchies:
+            try:
+                cgroups.make_parent(hierarchy, parent)
+            except OSError as error:
+                trouble = refused("use cgroup", error.filename or hierarchy.mount + parent, error)
+                raise Conflict(trouble.deed, trouble.subject, trouble.cause, trouble.hint) from error
 
     def directory(self, id: str) -> str:
         """The directory in which all of a container's processes are."""
@@ -103,9 +146,14 @@ class Cgroups:
     def ids(self) -> set[str]:
         """The containers that have a cgroup somewhere. O(all): for the recovery alone."""
         found: set[str] = set()
-        for hierarchy in self.hierarchies:
+        for hierarchy in self._trees():
             found.update(self._children(hierarchy))
         return found
+
+    def _trees(self) -> list[Hierarchy]:
+        """Where something of a container may be: also where only its accounts are."""
+        beside = self.accounts is not None and self.accounts not in self.hierarchies
+        return [*self.hierarchies, self.accounts] if beside and self.accounts else self.hierarchies
 
     def _children(self, hierarchy: Hierarchy) -> list[str]:
         with contextlib.suppress(FileNotFoundError), os.scandir(hierarchy.mount + self.parent) as entries:
@@ -118,7 +166,7 @@ class Cgroups:
         with contextlib.suppress(OSError):  # none, or none any more
             if freezer.is_frozen(*self.freezer(id)):
                 freezer.thaw(*self.freezer(id))  # on v1 what is frozen does not die
-        for hierarchy in self.hierarchies:
+        for hierarchy in self._trees():
             directory = hierarchy.mount + self.of(id)
             try:
                 cgroups.kill(hierarchy, directory)
@@ -127,9 +175,37 @@ class Cgroups:
                 left.append(f"cgroup {directory} ({(error.strerror or '').lower()})")
         return left
 
+    def signal_all(self, id: str, number: int) -> None:
+        """Send a signal to every process of a container, also to what forks meanwhile; SIGKILL on v2 by cgroup.kill.
+
+        Blocks. A paused one is to be thawed by the caller. Gone already is fine.
+        """
+        tree = next((tree for tree in self.hierarchies if "freezer" in tree.controllers), self.hierarchies[0])
+        if number == signal.SIGKILL:
+            cgroups.kill(tree, tree.mount + self.of(id))
+            return
+        told: set[int] = set()
+        while members := set(cgroups.all_processes(tree.mount + self.of(id))) - told:
+            for pid in members:
+                _signal(pid, number, tree.mount + self.of(id))
+            told |= members
+
+    def has_accounts_beside(self, id: str) -> bool:
+        """Hybrid: does somebody watch its pressure (pressure.py)?"""
+        tree = self.accounts
+        return tree is not None and tree not in self.hierarchies and os.path.isdir(tree.mount + self.of(id))
+
+    def forget_accounts(self, id: str) -> None:
+        """Hybrid: remove what pressure.py made for a container that has ended."""
+        if self.accounts is not None and self.accounts not in self.hierarchies:
+            directory = self.accounts.mount + self.of(id)
+            with contextlib.suppress(OSError):  # nobody asked for them, as a rule
+                os.rmdir(directory)
+                os.rmdir(os.path.dirname(directory))
+
     def close(self) -> None:
         """Remove the parent if nothing lives in it."""
-        for hierarchy in self.hierarchies:
+        for hierarchy in self._trees():
             with contextlib.suppress(OSError):  # EBUSY: containers go on, and so does their parent
                 os.rmdir(hierarchy.mount + self.parent)
         for fd in self._held:
@@ -137,17 +213,50 @@ class Cgroups:
         self._held.clear()
 
 
+def _signal(pid: int, number: int, directory: str) -> None:
+    """By a pidfd, proven to be a member's: a pid that was given anew is nobody's to signal."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if pid in cgroups.all_processes(directory):
+            signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
+
+
+def refused(deed: str, subject: str, error: OSError) -> StorageFailed:
+    """Why a cgroup cannot be made, with the mend that the errno suggests."""
+    cause = (error.strerror or str(error)).lower()
+    hint = _MENDS.get(error.errno or 0, "is the hierarchy owned by another manager?")
+    return StorageFailed(deed, subject, cause, hint)
+
+
+_MENDS = {
+    errno.EROFS: "the cgroup file system is read-only: mount it rw (in a container: have it privileged)",
+    errno.EACCES: "have a cgroup delegated to you, and name it: ASYNCRT_CGROUP_PARENT",
+    errno.EPERM: "have a cgroup delegated to you, and name it: ASYNCRT_CGROUP_PARENT",
+    errno.EBUSY: "processes live in that cgroup or above, so it hands on no controllers: name an empty one",
+    errno.ENOTDIR: "a file has that name",
+    errno.EAGAIN: "cgroup.max.descendants or cgroup.max.depth of a cgroup above is reached",
+}
+
+
 def sweep(hierarchy: Hierarchy, own: str) -> list[str]:
     """Remove the empty parents of supervisors that were killed for good; their names."""
     removed: list[str] = []
-    with os.scandir(hierarchy.mount) as entries:
-        names = [entry.name for entry in entries if _OURS.fullmatch(entry.name) and f"/{entry.name}" != own]
+    above = hierarchy.mount + os.path.dirname(own).rstrip("/")
+    with os.scandir(above) as entries:
+        names = [entry.name for entry in entries if _OURS.fullmatch(entry.name) and entry.name != os.path.basename(own)]
     for name in names:
         with contextlib.suppress(OSError):  # gone, held, or lived in: each a reason to leave it
-            fd = os.open(f"{hierarchy.mount}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = os.open(f"{above}/{name}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.rmdir(f"{hierarchy.mount}/{name}")
+                os.rmdir(f"{above}/{name}")
                 removed.append(name)
             finally:
                 os.close(fd)

@@ -1,12 +1,15 @@
-"""What the limits of running containers do, as it happens: one epoll and one job for all, woken by the kernel alone.
+"""What the limits of running containers do, as it happens: one epoll and one job for all, woken by the kernel.
 
     monitor = Monitor(hierarchies, tell)
-    monitor.watch(id, cgroup, oom_kills=0)      # when it runs and has a limit
-    monitor.forget(id)                          # when it ended
+    monitor.watch(id, cgroup, oom_kills=0, quota=False)     # when it runs and has a limit
+    monitor.forget(id)                                      # when it ended
 
 `tell(id, news)` is called at once and in order. What happened last may not have been told when a container ends: its
 exit record has the count, and who gets it compares (engine/ending.py). A cgroup that hits its limit all the time is
 looked at ten times a second, not more: its notice is off in between (EPOLLONESHOT).
+
+The kernel tells nobody that a CPU quota was used up, nor on v1 that a fork failed. Containers with such a limit are
+looked at every LOOK_SECONDS, all in one round; where no container has one nothing is ever polled.
 """
 
 from __future__ import annotations
@@ -19,18 +22,18 @@ from typing import NamedTuple
 import structlog
 import trio
 
-from shimd.linux import notices, stats
+from shimd.linux import cgroups, notices, stats
 from shimd.linux.cgroups import Hierarchy
 from shimd.linux.notices import Notice
 from shimd.linux.stats import Events
 
 REST_SECONDS = 0.1  # between two looks at one container
-PRESSURE_SECONDS = 1.0  # between two tellings of the same pressure
+LOOK_SECONDS = 5.0  # between two rounds for what the kernel does not tell
 _log = structlog.get_logger("asyncrt.supervisor.monitor")
 
 
 class News(NamedTuple):
-    """`kind` is oom, memory_max, memory_high or pids_max; `more` since the last time, `total` since it began.
+    """`kind` is of KINDS, or frozen or thawed (v2); `more` since the last time, `total` since it began.
 
     `cgroup` is whose limit it was, for oom alone.
     """
@@ -42,23 +45,27 @@ class News(NamedTuple):
 
 
 Tell = Callable[[str, News], None]
-# kind: (field of stats.Events, may it be told at once)
-KINDS: dict[str, tuple[str, bool]] = {
-    "oom": ("oom_kills", True),
-    "memory_max": ("limit_hits", False),
-    "memory_high": ("high", False),
-    "pids_max": ("fork_failures", False),
+# kind: (field of stats.Events, seconds between two tellings)
+KINDS: dict[str, tuple[str, float]] = {
+    "oom": ("oom_kills", 0.0),
+    "memory_max": ("limit_hits", 1.0),
+    "memory_high": ("high", 1.0),
+    "pids_max": ("fork_failures", 1.0),
+    "cpu_throttled": ("throttled_periods", 10.0),
 }
 
 
 class _Watched:
-    __slots__ = ("cgroup", "id", "notices", "resting", "told", "told_at")
+    __slots__ = ("cgroup", "frozen", "id", "notices", "resting", "silent", "told", "told_at")
 
-    def __init__(self, id: str, cgroup: str) -> None:
+    def __init__(self, id: str, cgroup: str, silent: bool) -> None:
         self.id = id
         self.cgroup = cgroup
+        self.silent = silent
+        """Has it a limit of which the kernel tells nothing?"""
         self.notices: list[Notice] = []
         self.resting = False
+        self.frozen = False
         self.told: dict[str, int] = {}
         self.told_at: dict[str, float] = {}
 
@@ -72,15 +79,18 @@ class Monitor:
         self._epoll = select.epoll()
         self._by_fd: dict[int, _Watched] = {}
         self._watched: dict[str, _Watched] = {}
-        self._rests: trio.Nursery | None = None
+        self._silent: dict[str, _Watched] = {}
+        self._some_silent = trio.Event()
+        self._jobs: trio.Nursery | None = None
 
     def __len__(self) -> int:
         return len(self._watched)
 
-    def watch(self, id: str, cgroup: str, oom_kills: int = 0) -> None:
-        """Begin. `oom_kills` were told already, by a supervisor before us. A cgroup that is gone is not watched."""
+    def watch(self, id: str, cgroup: str, oom_kills: int = 0, silent: bool = False) -> None:
+        """Begin. `oom_kills` were told already, by a supervisor before us; `silent`: it has a limit of which the kernel
+        tells nothing. A cgroup that is gone is not watched."""
         self.forget(id)
-        one = _Watched(id, cgroup)
+        one = _Watched(id, cgroup, silent)
         try:
             one.notices += _notices(self._trees, cgroup)
             for notice in one.notices:
@@ -91,15 +101,20 @@ class Monitor:
             _log.info("not watched", container=id, cgroup=cgroup, error=str(error))
             return
         self._watched[id] = one
+        if silent:
+            self._silent[id] = one
+            self._some_silent.set()
         now = stats.events(self._trees, cgroup)
         one.told = {kind: max(getattr(now, field), 0) for kind, (field, _) in KINDS.items()}
         one.told["oom"] = oom_kills
+        one.frozen = self._is_frozen(cgroup)
         if now.oom_kills > oom_kills:
             self._compare(one, now)
 
     def forget(self, id: str) -> None:
         """Let go of what the kernel holds for it. One that is not watched is fine."""
         one = self._watched.pop(id, None)
+        self._silent.pop(id, None)
         if one is not None:
             self._close(one)
 
@@ -112,7 +127,8 @@ class Monitor:
     async def run(self) -> None:
         """Until cancelled; closes everything."""
         try:
-            async with trio.open_nursery() as self._rests:
+            async with trio.open_nursery() as self._jobs:
+                self._jobs.start_soon(self._look_around)
                 while True:
                     await trio.lowlevel.wait_readable(self._epoll.fileno())
                     for fd, _ in self._epoll.poll(0):
@@ -124,12 +140,23 @@ class Monitor:
                 self.forget(id)
             self._epoll.close()
 
+    async def _look_around(self) -> None:
+        """At those that the kernel is silent about; asleep for good while there are none."""
+        while True:
+            await self._some_silent.wait()
+            await trio.sleep(LOOK_SECONDS)
+            for one in tuple(self._silent.values()):
+                if not one.resting:
+                    self._compare(one, stats.events(self._trees, one.cgroup))
+            if not self._silent:
+                self._some_silent = trio.Event()
+
     def _look(self, one: _Watched) -> None:
         """There is news of it: tell it, and look again after a rest: v1 speaks before it kills."""
         self._compare(one, stats.events(self._trees, one.cgroup))
-        if not one.resting and self._rests is not None:
+        if not one.resting and self._jobs is not None:
             one.resting = True
-            self._rests.start_soon(self._rest, one)
+            self._jobs.start_soon(self._rest, one)
 
     async def _rest(self, one: _Watched) -> None:
         await trio.sleep(REST_SECONDS)
@@ -143,15 +170,26 @@ class Monitor:
             self._epoll.modify(notice.fd, notice.events | select.EPOLLONESHOT)
 
     def _compare(self, one: _Watched, now: Events) -> None:
-        for kind, (field, at_once) in KINDS.items():
+        moment = trio.current_time()
+        for kind, (field, pause) in KINDS.items():
             total = getattr(now, field)
             more = total - one.told[kind]
-            moment = trio.current_time()
-            if more <= 0 or not (at_once or moment - one.told_at.get(kind, -PRESSURE_SECONDS) >= PRESSURE_SECONDS):
+            if more <= 0 or moment - one.told_at.get(kind, -pause) < pause:
                 continue
             one.told[kind] = total
             one.told_at[kind] = moment
             self._tell(one.id, News(kind, more, total, self._origin(one) if kind == "oom" else ""))
+        frozen = self._is_frozen(one.cgroup)
+        if frozen is not one.frozen:
+            one.frozen = frozen
+            self._tell(one.id, News("frozen" if frozen else "thawed", 1, 1))
+
+    def _is_frozen(self, cgroup: str) -> bool:
+        """v2 alone: v1 tells nobody, so it is never looked."""
+        tree = self._trees[0] if self._trees else None
+        if tree is None or tree.version == 1:
+            return False
+        return cgroups.read_number(tree.mount + cgroup, "cgroup.events", "frozen") == 1
 
     def _origin(self, one: _Watched) -> str:
         return next((notices.oom_origin(tree, one.cgroup) for tree in self._trees if "memory" in tree.controllers), "")
@@ -159,16 +197,19 @@ class Monitor:
 
 def _notices(trees: Sequence[Hierarchy], cgroup: str) -> list[Notice]:
     """All notices of a cgroup; OSError if one cannot be had, and then none is open."""
-    found: list[Notice] = []
+    found: list[Notice | None] = []
     try:
         for tree in trees:
             directory = tree.mount + cgroup
             if "memory" in tree.controllers:
                 found.append(notices.of_memory(tree, directory))
-            if "pids" in tree.controllers and (notice := notices.of_pids(tree, directory)) is not None:
-                found.append(notice)
+                found.append(notices.of_limit(tree, directory))
+            if "pids" in tree.controllers:
+                found.append(notices.of_pids(tree, directory))
+            found.append(notices.of_core(tree, directory))
     except OSError:
         for notice in found:
-            os.close(notice.fd)
+            if notice is not None:
+                os.close(notice.fd)
         raise
-    return found
+    return [notice for notice in found if notice is not None]

@@ -22,6 +22,7 @@ from shimd.wire.channel import close_all
 from shimd.wire.codec import WireError
 from shimd.wire.messages import (
     VERSION,
+    AtHooks,
     Attach,
     Attached,
     CloseStdin,
@@ -76,6 +77,10 @@ class Keeper(Protocol):
 
     def task_started(self, task: Task, started: Started) -> None: ...
     def task_failed(self, task: Task) -> None: ...
+    def task_at_hooks(self, task: Task, asked: AtHooks, answer: int) -> None:
+        """`answer` is the keeper's from here on."""
+        ...
+
     def task_ended(self, task: Task, record: ExitRecord) -> None: ...
     def task_gone(self, task: Task) -> None: ...
 
@@ -126,6 +131,8 @@ class Task:
             case Started():
                 self.keeper.task_started(self, message)
                 self.started.set(message)
+            case AtHooks() if fds:
+                self.keeper.task_at_hooks(self, message, fds.pop(0))
             case Failed():
                 self.failed = True
                 self.keeper.task_failed(self)

@@ -50,9 +50,9 @@ class PackedConfig(NamedTuple):
     document: bytes
 
 
-def pack(config: Config, stdin: bool, log: LogWish) -> PackedConfig:
-    """`stdin`: does the container keep a stdin to attach to?"""
-    document: bytes = msgpack.packb({"config": encode(config), "stdin": stdin, "log": log})
+def pack(config: Config, stdin: bool, log: LogWish, asks: bool = False) -> PackedConfig:
+    """`stdin`: does the container keep a stdin to attach to? `asks`: it stops for the runtime's hooks in any case."""
+    document: bytes = msgpack.packb({"config": encode(config), "stdin": stdin, "log": log, "asks": asks})
     return PackedConfig(hashlib.sha256(document).hexdigest()[:16], document)
 
 

@@ -93,6 +93,12 @@ class Asyncrt(Peer):
         finally:
             daemon.stop(timeout=10)
 
+    def pull(self, name: str, deadline: float) -> None:
+        run(self._argv("pull", "-q", name), env=self.site.env, log=self.log, deadline=deadline)
+
+    def true_in(self, name: str, deadline: float) -> None:
+        run(self._argv("run", "--rm", name, *image.TRUE), env=self.site.env, log=self.log, deadline=deadline)
+
     def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
         return self._argv("run", "--rm", *flags, self._source, *args), dict(self.site.env)
 

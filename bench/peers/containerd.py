@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench import image
-from bench.peers.peer import Peer, Site
-from bench.process import BenchError, Daemon, capture, chunks, crowd, run
+from bench.peers.peer import OneByOne, Site
+from bench.process import BenchError, Daemon, capture, run
 
 _CONFIG = """
 version = 2
@@ -22,9 +24,10 @@ disabled_plugins = [
 """
 
 
-class Containerd(Peer):
+class Containerd(OneByOne):
     name = "containerd"
     tools = ("containerd", "ctr", "containerd-shim-runc-v2", "runc")
+    detached = ("-d", "--null-io")
     driven = (
         "one command a container: `ctr run -d --null-io`, its shim with runc; "
         "removal: `task rm -f` and `container rm` in parallel batches"
@@ -47,35 +50,26 @@ class Containerd(Peer):
             capture(self._ctr(*load), env=self.site.env, timeout=120)
             self.loaded = True
 
-    def start(self, count: int, deadline: float) -> None:
-        self.live = self.names(count)
-        crowd(
-            self.live,
-            lambda name: self._run(["-d", "--null-io"], name, image.SLEEP, deadline),
-            self.site.parallel,
-        )
-
-    def remove(self, deadline: float) -> None:
-        def some(names: list[str]) -> None:
-            for verb in (("task", "rm", "-f"), ("container", "rm")):
-                run(self._ctr(*verb, *names), env=self.site.env, log=self.log, deadline=deadline)
-
-        crowd(chunks(self.live, self.site.parallel), some, self.site.parallel)
-        self.live = []
-
-    def complete(self, count: int, deadline: float) -> None:
-        crowd(
-            self.names(count),
-            lambda name: self._run(["--rm"], name, image.TRUE, deadline),
-            self.site.parallel,
-        )
-
     def down(self) -> None:
         if self._daemon is not None:
             self._daemon.stop(timeout=30)
             self._daemon = None
 
-    def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
+    def pull(self, name: str, deadline: float) -> None:
+        words = ["image", "pull", "--plain-http", "--snapshotter", "overlayfs", name]
+        run(self._ctr(*words), env=self.site.env, log=self.log, deadline=deadline)
+
+    def true_in(self, name: str, deadline: float) -> None:
+        (container,) = self.names(1)
+        options = ["--rm", "--snapshotter", "overlayfs", "--cgroup", f"{self.cgroup}/{container}"]
+        argv = self._ctr("run", *options, name, container, *image.TRUE)
+        run(argv, env=self.site.env, log=self.log, deadline=deadline)
+
+    def _rm(self, names: list[str], deadline: float) -> None:
+        for verb in (("task", "rm", "-f"), ("container", "rm")):
+            run(self._ctr(*verb, *names), env=self.site.env, log=self.log, deadline=deadline)
+
+    def _run(self, mode: Sequence[str], name: str, args: list[str], deadline: float) -> None:
         options = ["--snapshotter", "overlayfs", "--cgroup", f"{self.cgroup}/{name}"]
         argv = self._ctr("run", *mode, *options, image.NAME, name, *args)
         run(argv, env=self.site.env, log=self.log, deadline=deadline)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from bench import image
-from bench.peers.peer import Peer, Site
-from bench.process import BenchError, Daemon, capture, chunks, crowd, run
+from bench.peers.peer import OneByOne, Site
+from bench.process import BenchError, Daemon, capture, run
 
 
-class Docker(Peer):
+class Docker(OneByOne):
     name = "docker"
     tools = ("docker", "dockerd", "containerd", "containerd-shim-runc-v2", "runc")
     driven = "one command a container: `docker run -d --network none`; removal: `docker rm -f` in parallel batches"
@@ -35,28 +36,17 @@ class Docker(Peer):
             capture(self._docker("load", "--input", str(self.site.archive)), env=self._env, timeout=120)
             self.loaded = True
 
-    def start(self, count: int, deadline: float) -> None:
-        self.live = self.names(count)
-        crowd(self.live, lambda name: self._run(["-d"], name, image.SLEEP, deadline), self.site.parallel)
-
-    def remove(self, deadline: float) -> None:
-        def some(names: list[str]) -> None:
-            run(self._docker("rm", "-f", *names), env=self._env, log=self.log, deadline=deadline)
-
-        crowd(chunks(self.live, self.site.parallel), some, self.site.parallel)
-        self.live = []
-
-    def complete(self, count: int, deadline: float) -> None:
-        crowd(
-            self.names(count),
-            lambda name: self._run(["--rm"], name, image.TRUE, deadline),
-            self.site.parallel,
-        )
-
     def down(self) -> None:
         if self._daemon is not None:
             self._daemon.stop(timeout=60)
             self._daemon = None
+
+    def pull(self, name: str, deadline: float) -> None:
+        run(self._docker("pull", "-q", name), env=self._env, log=self.log, deadline=deadline)
+
+    def true_in(self, name: str, deadline: float) -> None:
+        words = ["run", "--rm", "--network", "none", "--pull", "never", name, *image.TRUE]
+        run(self._docker(*words), env=self._env, log=self.log, deadline=deadline)
 
     def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
         words = ["run", "--rm", "--network", "none", "--pull", "never", *flags, image.NAME, *args]
@@ -65,7 +55,10 @@ class Docker(Peer):
     def entering(self, name: str, args: list[str]) -> tuple[list[str], dict[str, str]]:
         return self._docker("exec", "-i", name, *args), dict(self._env)
 
-    def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
+    def _rm(self, names: list[str], deadline: float) -> None:
+        run(self._docker("rm", "-f", *names), env=self._env, log=self.log, deadline=deadline)
+
+    def _run(self, mode: Sequence[str], name: str, args: list[str], deadline: float) -> None:
         options = ["--network", "none", "--pull", "never", "--name", name]
         argv = self._docker("run", *mode, *options, image.NAME, *args)
         run(argv, env=self._env, log=self.log, deadline=deadline)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.process import BenchError, capture, find_tool
+from bench import image
+from bench.process import BenchError, capture, chunks, crowd, find_tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,14 @@ class Peer(ABC):
         """The same of an exec with its stdin, in a container that runs."""
         raise BenchError(f"exec by {self.name}: not taught")
 
+    def pull(self, name: str, deadline: float) -> None:
+        """Fetch and unpack an image from a registry on loopback, without TLS."""
+        raise BenchError(f"pull by {self.name}: not taught")
+
+    def true_in(self, name: str, deadline: float) -> None:
+        """Run `true` in a container of a pulled image; the exit code must be 0."""
+        raise BenchError(f"run a pulled image by {self.name}: not taught")
+
     def names(self, count: int) -> list[str]:
         """`count` fresh container names."""
         self._turn += 1
@@ -111,3 +120,32 @@ class Peer(ABC):
     def shims(self) -> list[int] | None:
         """The helpers' pids as the engine itself tells them, to check the census by, or None."""
         return None
+
+
+class OneByOne(Peer):
+    """An engine with a command per container, whose removal takes many names at once."""
+
+    detached: tuple[str, ...] = ("-d",)
+
+    def start(self, count: int, deadline: float) -> None:
+        self.live = self.names(count)
+        crowd(self.live, lambda name: self._run(self.detached, name, image.SLEEP, deadline), self.site.parallel)
+
+    def remove(self, deadline: float) -> None:
+        crowd(chunks(self.live, self.site.parallel), lambda names: self._rm(names, deadline), self.site.parallel)
+        self.live = []
+
+    def complete(self, count: int, deadline: float) -> None:
+        crowd(
+            self.names(count),
+            lambda name: self._run(("--rm",), name, image.TRUE, deadline),
+            self.site.parallel,
+        )
+
+    @abstractmethod
+    def _run(self, mode: Sequence[str], name: str, args: list[str], deadline: float) -> None:
+        """Run `args` in a container called `name`, with the flags `mode`."""
+
+    @abstractmethod
+    def _rm(self, names: list[str], deadline: float) -> None:
+        """Kill and remove these."""

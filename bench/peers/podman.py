@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from bench import image
-from bench.peers.peer import Peer, Site
-from bench.process import capture, chunks, crowd, run
+from bench.peers.peer import OneByOne, Site
+from bench.process import capture, run
 
 # The limits are named because podman's defaults want more than a machine without CAP_SYS_RESOURCE can give;
 # cgroupfs, file and k8s-file because there may be neither systemd nor a journal.
@@ -27,7 +28,7 @@ runroot = "{folder}/run"
 """
 
 
-class Podman(Peer):
+class Podman(OneByOne):
     name = "podman"
     tools = ("podman", "conmon", "crun")
     driven = "one command a container: `podman run -d --network none`; removal: `rm -f -t 0` in parallel batches"
@@ -52,30 +53,14 @@ class Podman(Peer):
         capture([self.tool("podman"), *load, "--input", str(self.site.archive)], env=self._env, timeout=120)
         self.loaded = True
 
-    def start(self, count: int, deadline: float) -> None:
-        self.live = self.names(count)
-        crowd(self.live, lambda name: self._run(["-d"], name, image.SLEEP, deadline), self.site.parallel)
+    def pull(self, name: str, deadline: float) -> None:
+        words = ["pull", "--quiet", "--tls-verify=false", "--signature-policy", str(self.folder / "policy.json"), name]
+        run([self.tool("podman"), *words], env=self._env, log=self.log, deadline=deadline)
 
-    def remove(self, deadline: float) -> None:
-        tool = self.tool("podman")
-
-        def some(names: list[str]) -> None:
-            run(
-                [tool, "rm", "--ignore", "-f", "-t", "0", *names],
-                env=self._env,
-                log=self.log,
-                deadline=deadline,
-            )
-
-        crowd(chunks(self.live, self.site.parallel), some, self.site.parallel)
-        self.live = []
-
-    def complete(self, count: int, deadline: float) -> None:
-        crowd(
-            self.names(count),
-            lambda name: self._run(["--rm"], name, image.TRUE, deadline),
-            self.site.parallel,
-        )
+    def true_in(self, name: str, deadline: float) -> None:
+        options = ["--rm", "--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup]
+        argv = [self.tool("podman"), "run", *options, name, *image.TRUE]
+        run(argv, env=self._env, log=self.log, deadline=deadline)
 
     def foreground(self, args: list[str], *flags: str) -> tuple[list[str], dict[str, str]]:
         options = ["--rm", "--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup, *flags]
@@ -84,7 +69,11 @@ class Podman(Peer):
     def entering(self, name: str, args: list[str]) -> tuple[list[str], dict[str, str]]:
         return [self.tool("podman"), "exec", "-i", name, *args], dict(self._env)
 
-    def _run(self, mode: list[str], name: str, args: list[str], deadline: float) -> None:
+    def _rm(self, names: list[str], deadline: float) -> None:
+        argv = [self.tool("podman"), "rm", "--ignore", "-f", "-t", "0", *names]
+        run(argv, env=self._env, log=self.log, deadline=deadline)
+
+    def _run(self, mode: Sequence[str], name: str, args: list[str], deadline: float) -> None:
         options = ["--network", "none", "--pull", "never", "--cgroup-parent", self.cgroup, "--name", name]
         argv = [self.tool("podman"), "run", *mode, *options, image.NAME, *args]
         run(argv, env=self._env, log=self.log, deadline=deadline)

@@ -14,6 +14,8 @@ its process: what the runtime was started with is nothing for it to see. And a c
 program, and must not have what an image may say (LD_PRELOAD: CVE-2025-23266).
 The first that fails ends what is under way; of poststop all run, and a failure is a warning.
 startContainer hooks run under the program's system-call filter, as runc has it.
+
+For a container of the engine the supervisor is what the command is here (docs/walks/hooks.md).
 """
 
 from __future__ import annotations
@@ -83,10 +85,10 @@ class ContainerHooks(NamedTuple):
         run(self.moment, hooks, state, None if confine is None else lambda: confine.execute(making))
 
 
-def before_pivot(hooks: Hooks) -> list[Operation]:
-    """init's steps between the last mount and pivot_root."""
+def before_pivot(hooks: Hooks, asks: bool = False) -> list[Operation]:
+    """init's steps between the last mount and pivot_root. `asks`: the runtime has something to do there anyway."""
     steps: list[Operation] = []
-    if hooks.prestart or hooks.create_runtime:
+    if hooks.prestart or hooks.create_runtime or asks:
         steps.append(RuntimeHooks())
     if hooks.create_container:
         steps.append(ContainerHooks("createContainer", hooks.create_container))
@@ -120,7 +122,7 @@ def _run(moment: str, hook: Hook, document: bytes, confine: Callable[[], None] |
         os.write(stdin, document)
         os.lseek(stdin, 0, os.SEEK_SET)
         os.set_blocking(theirs, True)
-        pid, pidfd = processes.clone3()
+        pid, pidfd = _fork()
         if pid == 0:
             _become(hook, stdin, theirs, confine)
         try:
@@ -143,6 +145,17 @@ def _run(moment: str, hook: Hook, document: bytes, confine: Callable[[], None] |
     cause = f"{moment} hook {how}"
     said = words.decode(errors="replace").strip()
     return Trouble(deed, subject, f"{cause}: {said}" if said else cause)
+
+
+def _fork() -> tuple[int, int]:
+    """(pid, pidfd), pid 0 in the child. A filter may know no clone3, as docker's profile does: it answers ENOSYS."""
+    try:
+        return processes.clone3()
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+    pid = os.fork()
+    return pid, os.pidfd_open(pid) if pid else -1
 
 
 def _listen(pidfd: int, output: int, timeout: int | None) -> tuple[bytes, bool]:

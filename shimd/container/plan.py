@@ -10,22 +10,26 @@ A plan is data and shared by all containers of a template; what differs is in Ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from shimd.container import (
+    borrowed,
     cgroups,
     console,
     devices,
+    hooks,
     identity,
     labels,
     mounting,
     namespaces,
     netdevices,
     resctrl,
+    root,
     rootfs,
     scheduling,
     seccomp,
+    waiting,
 )
 from shimd.container import mounts as mount_steps
 from shimd.container.making import Operation, OutsideOperation
@@ -71,6 +75,8 @@ class Plan(NamedTuple):
     """Has its program a terminal, whose master somebody takes?"""
     log: LogWish = LogWish()
     """What the shim does with its output."""
+    annotations: tuple[tuple[str, str], ...] = ()
+    """For the state that hooks get."""
 
     def describe(self) -> list[str]:
         """One line per step, for `plan` and the tests."""
@@ -81,14 +87,16 @@ class Plan(NamedTuple):
         return lines
 
 
-def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, standalone: bool = False) -> Plan:
+def compile_plan(
+    config: Config, hierarchies: list[Hierarchy], stdin: bool, standalone: bool = False, asks: bool = False
+) -> Plan:
     """The plan of a validated config. RuntimeTrouble for what this engine does not do yet.
 
-    `standalone`: its cgroup has no parent that the engine prepared (cgroups.py says what differs).
+    `standalone`: its cgroup has no parent that the engine prepared (cgroups.py says what differs). `asks`: init asks
+    for the runtime's hooks though the config names none.
     """
     if config.process is None or not config.process.args:
         raise RuntimeTrouble(Trouble("plan", "$.process.args", "there is no command"))
-    _refuse_what_a_shim_lacks(config)
     outside, flags, namespace_steps = _namespaces(config)
     cgroup_steps = cgroups.compile_cgroups(config.linux.resources, hierarchies, standalone, cgroups.owner_of(config))
     made = (cgroups.CreateCgroup, cgroups.TakeCgroup)
@@ -118,8 +126,11 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
         uid_map=mounting.id_map(config.linux.uid_mappings, "uid_map") if new_user else "",
         gid_map=mounting.id_map(config.linux.gid_mappings, "gid_map") if new_user else "",
         birth=tuple(birth),
-        rooting=tuple(_rooting(config, used)),
-        process=(identity.JoinKeyring(), *filter.placed(late, config.process.no_new_privileges)),
+        rooting=tuple(_hooked(_rooting(config, used), config, asks)),
+        process=(
+            identity.JoinKeyring(),
+            *_with_start_hooks(filter.placed(late, config.process.no_new_privileges), config),
+        ),
         possible=possible,
         hierarchies=used,
         own_pids=bool(flags & processes.CLONE_NEWPID),
@@ -130,15 +141,23 @@ def compile_plan(config: Config, hierarchies: list[Hierarchy], stdin: bool, stan
         common=common,
         filter=filter,
         terminal=config.process.terminal,
+        annotations=tuple(config.annotations.items()),
     )
 
 
-def _refuse_what_a_shim_lacks(config: Config) -> None:
-    """What only a container that stands alone has (bundle.py) is refused by name, never skipped."""
-    if any(config.hooks):
-        raise RuntimeTrouble(
-            Trouble("plan", "$.hooks", "a container with a shim has none", "asyncrt-oci makes such ones")
-        )
+def _hooked(steps: list[Operation], config: Config, asks: bool) -> list[Operation]:
+    """With the hooks that come before pivot_root. (A container that stands alone gets its own: bundle.py.)"""
+    wanted = hooks.before_pivot(config.hooks, asks)
+    place = next(at for at, step in enumerate(steps) if isinstance(step, root.PivotRoot | borrowed.ChangeRoot))
+    return [*steps[:place], *wanted, *steps[place:]]
+
+
+def _with_start_hooks(steps: Sequence[Operation], config: Config) -> list[Operation]:
+    *before, last = steps
+    if config.hooks.start_container:
+        assert isinstance(last, identity.Exec | seccomp.ConfinedExec)
+        last = waiting.HookedExec(config.hooks.start_container, last)
+    return [*before, last]
 
 
 def _namespaces(config: Config) -> tuple[list[OutsideOperation], int, list[Operation]]:

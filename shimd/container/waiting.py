@@ -115,19 +115,42 @@ class Await(NamedTuple):
             _give_up(outcome, Trouble("run", self.run.describe()[1], (error.strerror or str(error)).lower()))
 
     def _after_hooks(self, making: Making) -> identity.Exec | seccomp.ConfinedExec | NothingToRun:
-        """What is left to do once the hooks have run, each under the program's filter."""
-        run = self.run
-        hooks = ContainerHooks("startContainer", self.hooks, self.env)
-        if not isinstance(run, seccomp.ConfinedExec):  # a filter that there is was loaded before
-            hooks.execute(making)
-            return run
-        if run.load.listener is None:
-            hooks._replace(confine=run.load).execute(making)
-            return run
-        # The agent knows one listener a start: it is init that loads the filter, and its hooks inherit it.
-        run.confine(making)
-        hooks.execute(making)
-        return run.exec
+        if isinstance(self.run, NothingToRun):
+            ContainerHooks("startContainer", self.hooks, self.env).execute(making)
+            return self.run
+        return after_hooks(self.run, self.hooks, self.env, making)
+
+
+def after_hooks(
+    run: identity.Exec | seccomp.ConfinedExec, hooks: tuple[Hook, ...], env: tuple[str, ...], making: Making
+) -> identity.Exec | seccomp.ConfinedExec:
+    """What is left to do once the startContainer hooks have run, each under the program's filter."""
+    steps = ContainerHooks("startContainer", hooks, env)
+    if not isinstance(run, seccomp.ConfinedExec):  # a filter that there is was loaded before
+        steps.execute(making)
+        return run
+    if run.load.listener is None:
+        steps._replace(confine=run.load).execute(making)
+        return run
+    # The agent knows one listener a start: it is init that loads the filter, and its hooks inherit it.
+    run.confine(making)
+    steps.execute(making)
+    return run.exec
+
+
+class HookedExec(NamedTuple):
+    """Run the startContainer hooks, become the program. Stands where Exec stands, for who waits for no `start`."""
+
+    hooks: tuple[Hook, ...]
+    run: identity.Exec | seccomp.ConfinedExec
+
+    def describe(self) -> tuple[str, str]:
+        return self.run.describe()
+
+    def execute(self, making: Making) -> None:
+        run = self.run.exec if isinstance(self.run, seccomp.ConfinedExec) else self.run
+        env = tuple(f"{name}={value}" for name, value in run.environment(making).items())
+        after_hooks(self.run, self.hooks, env, making).execute(making)
 
 
 def _give_up(outcome: int, trouble: Trouble, mark: bytes = b"") -> NoReturn:

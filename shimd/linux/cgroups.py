@@ -51,6 +51,17 @@ def hierarchies() -> list[Hierarchy]:
     return found
 
 
+def accounts() -> Hierarchy | None:
+    """The tree of v2, wherever it is mounted: it keeps accounts of pressure, also for cgroups without a controller."""
+    with open(MOUNTINFO) as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            if after.split()[0] == "cgroup2":
+                path = before.split()[4]
+                return Hierarchy(2, path, tuple(read(path, "cgroup.controllers").split()))
+    return None
+
+
 def read(directory: str, name: str) -> str:
     """A cgroup file's text."""
     fd = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)

@@ -13,6 +13,7 @@ from shimd.linux import cgroups
 from shimd.linux.cgroups import Hierarchy
 
 MACHINE = "/"
+_NO_LIMIT = 1 << 62  # v1 writes a number of about 2^63 where there is none
 CHARGE = 256 * 1024  # bytes that v1 charges ahead at most (MEMCG_CHARGE_BATCH pages): so near to a limit is at it
 
 
@@ -33,17 +34,42 @@ def of_memory(hierarchy: Hierarchy, directory: str) -> Notice:
     """
     if hierarchy.version == 2:
         return _file(directory, "memory.events")
-    fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    return _eventfd(directory, "memory.oom_control")
+
+
+def of_limit(hierarchy: Hierarchy, directory: str) -> Notice | None:
+    """v1: told when usage comes near the memory limit, or leaves it (memory.txt, "Memory thresholds").
+
+    None on v2, whose memory.events tells that as well, and where there is no limit.
+    """
+    if hierarchy.version == 2:
+        return None
+    limit = cgroups.read_number(directory, "memory.limit_in_bytes")
+    if not CHARGE < limit < _NO_LIMIT:
+        return None
+    return _eventfd(directory, "memory.usage_in_bytes", str(limit - CHARGE))
+
+
+def of_core(hierarchy: Hierarchy, directory: str) -> Notice | None:
+    """Told when it froze, thawed, or lost its last process (v2's cgroup.events). None on v1, which tells nobody."""
+    return _file(directory, "cgroup.events") if hierarchy.version == 2 else None
+
+
+def of_pressure(directory: str, resource: str, kind: str, stall_us: int, window_us: int) -> Notice:
+    """Told when tasks waited for `resource` (cpu, io or memory) for `stall_us` within `window_us` (accounting/psi.rst).
+
+    `kind` is some or full. EPOLLERR: the cgroup has gone. Told once per window at most; there is nothing to rearm.
+    OSError: EINVAL for a window that is not from 0.5 to 10 s (or no multiple of 2 s, for who lacks CAP_SYS_RESOURCE);
+    ENOENT, EOPNOTSUPP where the kernel keeps no account.
+    """
+    path = f"{directory}/{resource}.pressure"
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            cgroups.write(directory, "cgroup.event_control", f"{fd} {control}")
-        finally:
-            os.close(control)
-    except OSError:
+        os.write(fd, f"{kind} {stall_us} {window_us}".encode() + b"\0")
+    except OSError as error:
         os.close(fd)
-        raise
-    return Notice(fd, select.POLLIN, True)
+        raise OSError(error.errno, error.strerror, path) from None
+    return Notice(fd, select.POLLPRI, False)
 
 
 def of_pids(hierarchy: Hierarchy, directory: str) -> Notice | None:
@@ -60,6 +86,21 @@ def rearm(notice: Notice) -> None:
             os.pread(notice.fd, 4096, 0)
     except (BlockingIOError, OSError):
         return  # an eventfd that was drained already; a cgroup that has gone (ENODEV): its end is told elsewhere
+
+
+def _eventfd(directory: str, name: str, argument: str = "") -> Notice:
+    """v1's way: an eventfd that the kernel writes to (memory.txt, "cgroup.event_control")."""
+    fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    try:
+        control = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            cgroups.write(directory, "cgroup.event_control", f"{fd} {control} {argument}".rstrip())
+        finally:
+            os.close(control)
+    except OSError:
+        os.close(fd)
+        raise
+    return Notice(fd, select.POLLIN, True)
 
 
 def _file(directory: str, name: str) -> Notice:

@@ -125,8 +125,8 @@ long script_bear_by(uint64_t *arguments, long size, void (*child)(struct run *),
     return result;
 }
 
-/* The same for a child that runs the list and ends in its execve, or with 125. */
-long script_bear(uint64_t *arguments, long size, struct run *run)
+/* The same for a child that runs the list and ends in its execve, or with 125; for a fork, too, without CLONE_VM. */
+EXPORT long script_bear(uint64_t *arguments, long size, struct run *run)
 {
     return script_bear_by(arguments, size, child, run);
 }

@@ -66,5 +66,5 @@ struct pollfd {
 
 long call(long number, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f);
 EXPORT long script_run(struct run *run);
-long script_bear(uint64_t *arguments, long size, struct run *run);
+EXPORT long script_bear(uint64_t *arguments, long size, struct run *run);
 long script_bear_by(uint64_t *arguments, long size, void (*child)(struct run *), struct run *run);

@@ -27,64 +27,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from shimd.linux.syscalls import NUMBERS
+
 ANY_ERROR = 4095
 
-# Numbers of x86_64; script.c knows no other machine (arch/x86/entry/syscalls/syscall_64.tbl).
-NUMBERS = {
-    "read": 0,
-    "write": 1,
-    "close": 3,
-    "poll": 7,
-    "rt_sigaction": 13,
-    "rt_sigprocmask": 14,
-    "ioctl": 16,
-    "dup2": 33,
-    "socket": 41,
-    "bind": 49,
-    "listen": 50,
-    "execve": 59,
-    "fcntl": 72,
-    "getcwd": 79,
-    "chdir": 80,
-    "fchdir": 81,
-    "rmdir": 84,
-    "fchown": 93,
-    "umask": 95,
-    "setsid": 112,
-    "setgroups": 116,
-    "setresuid": 117,
-    "setresgid": 119,
-    "capset": 126,
-    "fstatfs": 138,
-    "pivot_root": 155,
-    "prctl": 157,
-    "umount2": 166,
-    "sethostname": 170,
-    "setdomainname": 171,
-    "keyctl": 250,
-    "openat": 257,
-    "mkdirat": 258,
-    "mknodat": 259,
-    "fchownat": 260,
-    "symlinkat": 266,
-    "faccessat": 269,
-    "unshare": 272,
-    "pipe2": 293,
-    "prlimit64": 302,
-    "setns": 308,
-    "seccomp": 317,
-    "bpf": 321,
-    "statx": 332,
-    "open_tree": 428,
-    "move_mount": 429,
-    "fsopen": 430,
-    "fsconfig": 431,
-    "fsmount": 432,
-    "close_range": 436,
-    "openat2": 437,
-    "faccessat2": 439,
-    "mount_setattr": 442,
-}
 _JUMP, _MATCH, _EMPTY, _STAMP, _FAIL, _REACH, _LOAD, _STORE, _COPY, _END = -1, -2, -3, -4, -5, -6, -7, -8, -9, -10
 _ERRNO, _SAME = -11, -12
 _INSTRUCTION = struct.Struct("=hHhhHH6H")  # struct instruction of script.c
@@ -384,14 +330,14 @@ def _place() -> Path | None:
 @functools.cache
 def library() -> ctypes.PyDLL:
     """script.c and start.c, built. OSError where they are not."""
-    place = _place()
-    if place is None:
+    if (place := _place()) is None:
         raise OSError(2, "the script machine is not built", "_script.so")
     found = ctypes.PyDLL(str(place))
     pointer, number = ctypes.c_void_p, ctypes.c_int
     arguments = {
         "script_run": (pointer,),
         "script_nursery": (number, number, number),
+        "script_bear": (pointer, ctypes.c_long, pointer),
         "start_shim": (pointer, number),
     }
     for name, types in arguments.items():

@@ -27,6 +27,9 @@ class Usage(NamedTuple):
     """Whose limit it was that killed (notices.oom_origin); "" if there was no kill."""
     throttled_ns: int
     """For how long the CPU quota was used up."""
+    memory_hits: int
+    """How often the memory limit held something back."""
+    fork_failures: int
 
 
 class CpuStats(NamedTuple):
@@ -116,6 +119,8 @@ class Events(NamedTuple):
     oom_kills: int
     oom_group_kills: int
     fork_failures: int
+    throttled_periods: int = -1
+    """In how many periods the CPU quota was used up."""
 
 
 class _Files:
@@ -150,13 +155,16 @@ def usage(trees: list[Hierarchy], cgroup: str) -> Usage:
     if files.version == 2:
         cpu = files.pairs("cpu", "cpu.stat")
         cpu_ns, throttled_ns = (_scaled(cpu.get(key, -1), 1000) for key in ("usage_usec", "throttled_usec"))
-        peak, kills = files.number("memory", "memory.peak"), files.number("memory", "memory.events", "oom_kill")
+        peak, told = files.number("memory", "memory.peak"), files.pairs("memory", "memory.events")
+        kills, hits = told.get("oom_kill", -1), told.get("max", -1)
     else:
         cpu_ns = files.number("cpuacct", "cpuacct.usage")
         throttled_ns = files.number("cpu", "cpu.stat", "throttled_time")
         peak = files.number("memory", "memory.max_usage_in_bytes")
         kills = files.number("memory", "memory.oom_control", "oom_kill")
-    return Usage(cpu_ns, peak, kills, _origin(trees, cgroup) if kills > 0 else "", throttled_ns)
+        hits = files.number("memory", "memory.failcnt")
+    forks = files.number("pids", "pids.events", "max")
+    return Usage(cpu_ns, peak, kills, _origin(trees, cgroup) if kills > 0 else "", throttled_ns, hits, forks)
 
 
 def _origin(trees: Sequence[Hierarchy], cgroup: str) -> str:
@@ -176,12 +184,14 @@ def events(trees: Sequence[Hierarchy], cgroup: str) -> Events:
     """What the limits have done so far."""
     files = _Files(trees, cgroup)
     forks = files.number("pids", "pids.events", "max")
+    throttled = files.number("cpu", "cpu.stat", "nr_throttled")
     if files.version == 1:
         hits = files.number("memory", "memory.failcnt")
-        return Events(-1, -1, hits, -1, files.number("memory", "memory.oom_control", "oom_kill"), -1, forks)
+        kills = files.number("memory", "memory.oom_control", "oom_kill")
+        return Events(-1, -1, hits, -1, kills, -1, forks, throttled)
     told = files.pairs("memory", "memory.events")
     low, high, hits, oom = (told.get(word, -1) for word in ("low", "high", "max", "oom"))
-    return Events(low, high, hits, oom, told.get("oom_kill", -1), told.get("oom_group_kill", -1), forks)
+    return Events(low, high, hits, oom, told.get("oom_kill", -1), told.get("oom_group_kill", -1), forks, throttled)
 
 
 def _scaled(number: int, by: int) -> int:

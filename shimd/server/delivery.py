@@ -23,6 +23,7 @@ from shimd.container.starting import Birth
 from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import processes
 from shimd.server import midwife, record
+from shimd.spec.config import OCI_VERSION
 from shimd.wire import channel
 from shimd.wire.codec import encode
 from shimd.wire.messages import Attach, ExitRecord, Failed, Spawn, Started
@@ -36,6 +37,13 @@ def deliver(spawn: Spawn, fds: list[int], path: str, plan: Plan, anchors: Anchor
     making = Making(spawn.id, anchors, spawn.root, spawn.cgroup, spawn.hostname, spawn.env, trees)
     making.timeline.append(("queue", spawn.sent_ns))
     making.stamp("zygote")
+    making.state = {
+        "ociVersion": OCI_VERSION,
+        "id": spawn.id,
+        "status": "creating",
+        "bundle": spawn.directory,
+        "annotations": dict(plan.annotations),
+    }
     birth = Delivery(spawn, fds[0], path, plan, making).deliver()
     if birth is not None:
         try:
@@ -96,7 +104,7 @@ class Delivery:
             stdio = self._stdio()
         except OSError as error:
             raise RuntimeTrouble(from_oserror("make", "stdio pipes", error)) from error
-        born, master = midwife.call(self.plan, self.making, stdio.theirs)
+        born, master = midwife.call(self.plan, self.making, stdio.theirs, self.line)
         processes.set_name(f"shim:{self.spawn.id[:10]}")
         self.making.close()
         for fd in stdio.theirs:

@@ -7,11 +7,12 @@ import select
 import sys
 import time
 from _socket import AF_UNIX, SOCK_STREAM, socket, socketpair
+from collections.abc import Sequence
 from typing import Any
 
 from shimd.container import entering
 from shimd.container.console import TakeConsole, peer, receive_master, resize
-from shimd.container.launch import Born
+from shimd.container.entrance import Doorway, Entrance
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.errors import NOT_FOUND, RuntimeTrouble, Trouble, from_oserror
@@ -30,13 +31,20 @@ REMEMBERED = 256  # ends of execs, for a supervisor that comes later
 
 
 class Execution:
-    """One exec from birth to end. `console` brings the master of its terminal, if it has one."""
+    """One exec from birth to end. `console` brings the master of its terminal, if it has one.
 
-    __slots__ = ("born", "console", "id", "ready", "slave", "started_ns", "trouble")
+    `sync` tells of its set-up; None once that is over.
+    """
 
-    def __init__(self, id: str, born: Born, console: socket | None) -> None:
+    __slots__ = ("console", "id", "pid", "pidfd", "ready", "slave", "started_ns", "sync", "trouble")
+
+    def __init__(
+        self, id: str, pid: int, pidfd: int, sync: socket | None = None, console: socket | None = None
+    ) -> None:
         self.id = id
-        self.born = born
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sync = sync
         self.console = console
         self.slave = -1
         """Of its terminal, to resize it: the one master is the client's, so that its death hangs up."""
@@ -48,13 +56,15 @@ class Execution:
 class Executions:
     """The living execs, by pid."""
 
-    __slots__ = ("adopting", "by_pid", "cgroup", "ended", "loop", "peer", "plan")
+    __slots__ = ("adopting", "by_pid", "cgroup", "doorway", "ended", "entrance", "loop", "peer", "plan")
 
-    def __init__(self, loop: Loop, peer: Peer, plan: Plan, cgroup: str) -> None:
+    def __init__(self, loop: Loop, peer: Peer, plan: Plan, entrance: Entrance | None, cgroup: str) -> None:
         self.loop = loop
         self.peer = peer
         self.plan = plan
         self.cgroup = cgroup
+        self.entrance = entrance
+        self.doorway: Doorway | None = None
         self.adopting = False
         self.by_pid: dict[int, Execution] = {}
         self.ended: list[ExecEnded] = []
@@ -85,12 +95,19 @@ class Executions:
             return
         finally:
             channel.close_all(stdio)
-        self.by_pid[execution.born.pid] = execution
-        self.loop.watch(execution.born.sync.fileno(), select.POLLIN, lambda events: self._heard(execution))
+        self.by_pid[execution.pid] = execution
+        if execution.sync is not None:
+            self.loop.watch(execution.sync.fileno(), select.POLLIN, lambda events: self._heard(execution))
+        else:
+            self._runs(execution)
 
     def _enter(self, id: str, process: Process, init: int, stdio: list[int]) -> Execution:
         if not process.terminal:
-            return Execution(id, entering.enter(self.plan, self.cgroup, init, process, stdio, id), None)
+            if self.doorway is None and self.entrance is not None:
+                self.doorway = Doorway(self.entrance, self.plan, self.cgroup)
+            scripted = self.doorway.enter(init, process, stdio, id) if self.doorway is not None else None
+            born = scripted or entering.enter(self.plan, self.cgroup, init, process, stdio, id)
+            return Execution(id, *born)
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         try:
             making = Making(id, Anchors("", "", ""), [], self.cgroup, "", [], {})
@@ -105,10 +122,15 @@ class Executions:
             raise
         finally:
             theirs.close()
-        return Execution(id, born, ours)
+        return Execution(id, *born, ours)
+
+    def _runs(self, execution: Execution, master: Sequence[int] = ()) -> None:
+        execution.started_ns = time.time_ns()
+        self.peer.send(ExecStarted(execution.id, execution.pid), master)
 
     def _heard(self, execution: Execution) -> None:
-        received = channel.receive(execution.born.sync)
+        assert execution.sync is not None
+        received = channel.receive(execution.sync)
         if received is not None:
             message, _ = received
             if isinstance(message, Ready):
@@ -116,12 +138,12 @@ class Executions:
             elif isinstance(message, Refused):
                 execution.trouble = message.trouble
             return
-        self.loop.unwatch(execution.born.sync.fileno())
-        execution.born.sync.close()
+        self.loop.unwatch(execution.sync.fileno())
+        execution.sync.close()
+        execution.sync = None
         master = self._take_master(execution)
         if execution.ready and execution.trouble is None:
-            execution.started_ns = time.time_ns()
-            self.peer.send(ExecStarted(execution.id, execution.born.pid), master)
+            self._runs(execution, master)
         else:
             channel.close_all(master)
 
@@ -146,9 +168,9 @@ class Executions:
         execution = self.by_pid.pop(pid, None)
         if execution is None:
             return False
-        while execution.born.sync.fileno() >= 0:  # the end of its set-up may still wait in the socket
+        while execution.sync is not None:  # the end of its set-up may still wait in the socket
             self._heard(execution)
-        os.close(execution.born.pidfd)
+        os.close(execution.pidfd)
         if execution.slave >= 0:
             os.close(execution.slave)
         if execution.started_ns:
@@ -168,7 +190,7 @@ class Executions:
 
     def kill(self, id: str, signal: int) -> None:
         """RuntimeTrouble if there is no such exec."""
-        processes.pidfd_send_signal(self._find(id, "kill exec").born.pidfd, signal)
+        processes.pidfd_send_signal(self._find(id, "kill exec").pidfd, signal)
 
     def resize(self, id: str, rows: int, columns: int) -> None:
         """RuntimeTrouble if there is no such exec, or no terminal."""

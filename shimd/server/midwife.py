@@ -21,11 +21,11 @@ from shimd.container.plan import Plan
 from shimd.errors import RuntimeTrouble, Trouble
 from shimd.linux import processes
 from shimd.wire import channel
-from shimd.wire.messages import Delivered, Ready, Refused
+from shimd.wire.messages import AtHooks, Delivered, Go, HooksDue, HooksRan, Ready, Refused
 
 
-def call(plan: Plan, making: Making, stdio: Sequence[int]) -> tuple[launch.Running, int]:
-    """Have init borne: it, and the master of its terminal (-1: it has none).
+def call(plan: Plan, making: Making, stdio: Sequence[int], line: int) -> tuple[launch.Running, int]:
+    """Have init borne: it, and the master of its terminal (-1: it has none). `line` leads to the supervisor.
 
     RuntimeTrouble with init's own reason, or if midwife or init were killed.
     """
@@ -33,7 +33,7 @@ def call(plan: Plan, making: Making, stdio: Sequence[int]) -> tuple[launch.Runni
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _main(plan, making, stdio, hers)
+        _main(plan, making, stdio, hers, line)
     hers.close()
     try:
         received = channel.receive(ours)
@@ -50,13 +50,13 @@ def call(plan: Plan, making: Making, stdio: Sequence[int]) -> tuple[launch.Runni
     return launch.Running(message.pid, fds[0], message.timeline), fds[1] if plan.terminal else -1
 
 
-def _main(plan: Plan, making: Making, stdio: Sequence[int], shim: socket) -> NoReturn:
+def _main(plan: Plan, making: Making, stdio: Sequence[int], shim: socket, line: int) -> NoReturn:
     """The midwife's whole life."""
     try:
         launch.prepare(plan, making)
         making.stamp("cgroup")
         try:
-            _deliver(plan, making, stdio, shim)
+            _deliver(plan, making, stdio, shim, line)
         except RuntimeTrouble as error:
             left = launch.undo(plan.outside, making)
             if left:
@@ -71,14 +71,14 @@ def _main(plan: Plan, making: Making, stdio: Sequence[int], shim: socket) -> NoR
         os._exit(0)
 
 
-def _deliver(plan: Plan, making: Making, stdio: Sequence[int], shim: socket) -> None:
+def _deliver(plan: Plan, making: Making, stdio: Sequence[int], shim: socket, line: int) -> None:
     ours = theirs = None
     if plan.terminal:
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         making.console_fd = theirs.fileno()
     born = launch.bear(plan, making, stdio, processes.CLONE_PARENT)
     try:
-        timeline = await_exec(born, making.id)
+        timeline = await_exec(born, making.id, line)
         timeline.append(("exec", time.monotonic_ns() - making.clock_shift))
         master = [] if ours is None else [console.receive_master(ours)]
         channel.send(shim, Delivered(born.pid, timeline), [born.pidfd, *master])
@@ -90,8 +90,11 @@ def _deliver(plan: Plan, making: Making, stdio: Sequence[int], shim: socket) -> 
         raise RuntimeTrouble(Trouble("hand over", making.id[:12], str(error))) from error
 
 
-def await_exec(born: launch.Born, id: str) -> list[tuple[str, int]]:
-    """Wait until init runs the user's program; its timeline. RuntimeTrouble if it says or shows that it will not."""
+def await_exec(born: launch.Born, id: str, line: int = -1) -> list[tuple[str, int]]:
+    """Wait until init runs the user's program; its timeline. RuntimeTrouble if it says or shows that it will not.
+
+    Hooks that the supervisor runs have limits of their own, which it keeps.
+    """
     deadline = time.monotonic() + launch.SET_UP_SECONDS
     poll = select.poll()
     poll.register(born.sync.fileno(), select.POLLIN)
@@ -107,6 +110,33 @@ def await_exec(born: launch.Born, id: str) -> list[tuple[str, int]]:
             raise RuntimeTrouble(message.trouble)
         if isinstance(message, Ready):
             ready = message
+        if isinstance(message, HooksDue):
+            begun = time.monotonic()
+            have_hooks_run(born.pid, id, line)
+            deadline += time.monotonic() - begun
+            channel.send(born.sync, Go())
     if ready is None:
         raise launch.killed(id)
     return ready.timeline
+
+
+def have_hooks_run(pid: int, id: str, line: int) -> None:
+    """Ask the supervisor for the runtime's hooks and wait for its answer; RuntimeTrouble if one failed, or it died."""
+    ours, his = channel.pair()
+    try:
+        up = channel.from_fd(os.dup(line))
+        try:
+            channel.send(up, AtHooks(pid), [his.fileno()])
+        finally:
+            up.close()
+        his.close()
+        received = channel.receive(ours)
+    except OSError:
+        received = None
+    finally:
+        his.close()
+        ours.close()
+    if received is None or not isinstance(received[0], HooksRan):
+        raise RuntimeTrouble(Trouble("run hooks of", id[:12], "the supervisor died"))
+    if received[0].trouble is not None:
+        raise RuntimeTrouble(received[0].trouble)

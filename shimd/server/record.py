@@ -36,6 +36,8 @@ def with_usage(record: ExitRecord, plan: Plan, cgroup: str) -> ExitRecord:
         oom_kills=counted.oom_kills,
         oom_cgroup=counted.oom_cgroup,
         throttled_ns=counted.throttled_ns,
+        memory_hits=counted.memory_hits,
+        fork_failures=counted.fork_failures,
     )
 
 

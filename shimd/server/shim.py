@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from shimd.container import launch, lifecycle, updating
+from shimd.container.entrance import Entrance
 from shimd.container.making import Anchors, Making
 from shimd.container.plan import Plan
 from shimd.container.starting import HAPPENED, OVER, REFUSED, Birth, Starter
@@ -63,6 +64,7 @@ class Shim:
         "children",
         "directory",
         "drain_over",
+        "entrance",
         "execs",
         "id",
         "loop",
@@ -80,8 +82,11 @@ class Shim:
         "timeline",
     )
 
-    def __init__(self, plan: Plan, spawn: Spawn, line: int, birth: Birth, socket_path: str) -> None:
+    def __init__(
+        self, plan: Plan, entrance: Entrance | None, spawn: Spawn, line: int, birth: Birth, socket_path: str
+    ) -> None:
         self.plan = plan
+        self.entrance = entrance
         self.id = spawn.id
         self.cgroup = spawn.cgroup
         self.directory = spawn.directory
@@ -288,7 +293,7 @@ class Shim:
             self.peer.send(Refusal(message.seq, error.trouble))
             return
         if self.execs is None:
-            self.execs = Executions(self.loop, self.peer, self.plan, self.cgroup)
+            self.execs = Executions(self.loop, self.peer, self.plan, self.entrance, self.cgroup)
         self.peer.send(Done(message.seq))
         self.execs.start(message.exec, message.process, self.pidfd, fds)
 
@@ -327,7 +332,13 @@ def idle(fds: list[int]) -> None:
 
 
 def main(
-    spawns: socket, shims: int, plans: Mapping[str, Plan], anchors: Anchors, starter: Starter | None, children: int
+    spawns: socket,
+    shims: int,
+    plans: Mapping[str, Plan],
+    entrances: Mapping[str, Entrance],
+    anchors: Anchors,
+    starter: Starter | None,
+    children: int,
 ) -> NoReturn:
     """A shim from its fork on: take a Spawn, start it, hold what runs then.
 
@@ -371,7 +382,7 @@ def main(
             pidfd = birth.pidfd
             if plan.own_pids:  # else orphans come here to be reaped, and none of these fds tells
                 idle([fd for fd in (fds[0], birth.listener, pidfd, birth.stdout, birth.stderr) if fd >= 0])
-        Shim(plan, spawn, fds[0], birth, path).run(children)
+        Shim(plan, entrances.get(spawn.template), spawn, fds[0], birth, path).run(children)
     except BaseException:  # noqa: BLE001 # whatever it is, the container must not outlive it
         sys.excepthook(*sys.exc_info())
         if pidfd >= 0:

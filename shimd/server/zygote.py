@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import msgpack
 
+from shimd.container.entrance import Entrance, compile_entrance
 from shimd.container.making import Anchors
 from shimd.container.plan import Plan, compile_plan
 from shimd.container.scripting import compile_script
@@ -54,6 +55,7 @@ class Zygote:
         self.children = signals.signalfd((processes.SIGCHLD,))
         """A shim reads its own children's signals from this: signalfd(2) is about who reads."""
         self.plans: dict[str, Plan] = {}
+        self.entrances: dict[str, Entrance] = {}
         self.hierarchies = cgroups.hierarchies()
         anchors = f"{state}/anchors"
         self.anchors = Anchors(f"{anchors}/root", f"{anchors}/lower", f"{anchors}/empty", private=True)
@@ -88,6 +90,7 @@ class Zygote:
             self.template(message.key, fds)
         elif isinstance(message, Forget):
             self.plans.pop(message.key, None)
+            self.entrances.pop(message.key, None)
             if self.starter is not None:
                 self.starter.drop(message.key)
         channel.close_all(fds)
@@ -97,7 +100,9 @@ class Zygote:
         """Compile a config and keep the plan."""
         try:
             document = msgpack.unpackb(_whole_file(fds[0]))
-            plan = compile_plan(load(document["config"]), self.hierarchies, bool(document["stdin"]))
+            config = load(document["config"])
+            asks = bool(document.get("asks"))
+            plan = compile_plan(config, self.hierarchies, bool(document["stdin"]), asks=asks)
         except SpecError as error:
             self.refuse(key, Trouble("read config", "", str(error)))
         except RuntimeTrouble as error:
@@ -108,6 +113,9 @@ class Zygote:
             scripted = compile_script(plan, self.anchors)
             if scripted is not None and self.starter is not None:
                 self.starter.add(key, scripted)
+            entrance = compile_entrance(plan, config.process) if config.process is not None else None
+            if entrance is not None:
+                self.entrances[key] = entrance
             channel.send(self.control, TemplateReady(key))
 
     def refuse(self, key: str, trouble: Trouble) -> None:
@@ -118,7 +126,7 @@ class Zygote:
         self.control.close()
         os.close(self.tickets)
         os.setsid()
-        shim.main(self.spawns, self.shims, self.plans, self.anchors, self.starter, self.children)
+        shim.main(self.spawns, self.shims, self.plans, self.entrances, self.anchors, self.starter, self.children)
 
 
 def nursery(tickets: int, children: int, control: int) -> int:

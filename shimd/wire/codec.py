@@ -38,6 +38,7 @@ _CLASSES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "dict[str, Any]": (dict,),
     "Trouble": (Trouble,),
+    "Trouble | None": (Trouble, type(None)),
     "ExitRecord": (ExitRecord,),
     "ExitRecord | None": (ExitRecord, type(None)),
 }

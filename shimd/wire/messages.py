@@ -28,6 +28,14 @@ What no script does, the reference executor does:
       |                 | <- EOF ------- |
       | <- Delivered -- |   or Refused; the midwife ends
 
+Where the runtime has hooks to run (docs/walks/hooks.md), before that:
+
+    supervisor           midwife           init
+      |                     | <- HooksDue --- |   it stands still
+      | <- AtHooks+fd ----- |                 |   on the container's line
+      | -- HooksRan ------> |                 |   to that fd; its end without a word: the supervisor died
+      |                     | -- Go --------> |
+
 A re-adoption (the supervisor died; the shim listens on its path socket):
 
     supervisor                                  shim
@@ -273,7 +281,21 @@ class Delivered(NamedTuple):
     timeline: list[tuple[str, int]]
 
 
+# midwife <-> supervisor, where the container has hooks (docs/walks/hooks.md)
+
 # midwife (or shim) <-> init, on the sync socket
+
+
+class AtHooks(NamedTuple):
+    """midwife, on the line to the supervisor: init `pid` waits for the runtime's hooks; the answer goes to the fd."""
+
+    pid: int
+
+
+class HooksRan(NamedTuple):
+    """supervisor, to the fd of AtHooks: the runtime's hooks have run, or one failed."""
+
+    trouble: Trouble | None
 
 
 class Ready(NamedTuple):
@@ -326,6 +348,8 @@ Message = (
     | Refused
     | Go
     | HooksDue
+    | AtHooks
+    | HooksRan
 )
 
 # Numbers are for ever: a shim outlives the supervisor's version. A new message gets the next one.
@@ -359,4 +383,6 @@ NUMBERS: dict[int, type[Message]] = {
     32: Go,
     33: Delivered,
     34: HooksDue,
+    80: AtHooks,
+    81: HooksRan,
 }

@@ -35,8 +35,9 @@ class ExitRecord(NamedTuple):
 
     `lost` names the reason where nobody saw the end (the shim was killed, the machine rebooted): then `code` is
     what was assumed, not what was seen. `failed` is the line of a start that failed. memory_peak, oom_kills,
-    cpu_ns and throttled_ns are -1 where the kernel did not say. `oom_cgroup` is whose limit killed ("/": the machine
-    ran out).
+    cpu_ns, throttled_ns, memory_hits and fork_failures are -1 where the kernel did not say. `oom_cgroup` is whose limit
+    killed ("/": the machine ran out); `memory_hits` is how often the memory limit held something back, `fork_failures`
+    how often that on processes did.
     """
 
     code: int
@@ -53,3 +54,5 @@ class ExitRecord(NamedTuple):
     failed: str = ""
     oom_cgroup: str = ""
     throttled_ns: int = -1
+    memory_hits: int = -1
+    fork_failures: int = -1

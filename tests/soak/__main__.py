@@ -1,4 +1,7 @@
-"""Workers, the killer, the report:   python -m tests.soak [--runs N] [--pause SECONDS] [--workers N] [--seed N]"""
+"""Workers, the killer, the report:   python -m tests.soak [--runs N] [--pause SECONDS] [--workers N] [--seed N]
+
+It says on stderr where it is, each minute; --minutes ends it early, with the report of what was done by then.
+"""
 
 import argparse
 import os
@@ -11,8 +14,10 @@ from pathlib import Path
 
 from tests import rootfs
 from tests.engine import Engine
-from tests.soak.deeds import MOST, Worker, job
+from tests.soak.deeds import MOST, WAYS, Worker, job
 from tests.soak.reckoning import Reckoning
+
+TOLD_SECONDS = 60.0
 
 
 class Soak:
@@ -24,13 +29,15 @@ class Soak:
         self.pattern = pattern
         self.dice = random.Random(seed)
         self.reckoning = Reckoning()
+        self._until = float("inf")
         self._waking = threading.Lock()
         self._over = threading.Event()
         self._numbers = iter(range(1 << 62))
 
-    def run(self, runs: int, workers: int, pause: float) -> Reckoning:
-        """`pause`: seconds between one kill and the next, on average; 0: none."""
+    def run(self, runs: int, workers: int, pause: float, minutes: float = 0) -> Reckoning:
+        """`pause`: seconds between one kill and the next, on average; 0: none. `minutes`: at most; 0: no bound."""
         self.wake()
+        self._until = time.monotonic() + minutes * 60 if minutes else float("inf")
         threads = [
             threading.Thread(target=self._work, args=(place, runs, random.Random(self.dice.random())), daemon=True)
             for place in range(workers)
@@ -42,12 +49,21 @@ class Soak:
         if pause:
             killer.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                thread.join(TOLD_SECONDS)
+                if thread.is_alive():
+                    self._tell(time.monotonic() - began)
         self._over.set()
         if pause:
             killer.join()
         self.reckoning.count("seconds", round(time.monotonic() - began))
         return self.reckoning
+
+    def _tell(self, seconds: float) -> None:
+        counts = self.reckoning.counts
+        done = sum(counts[way] for way in WAYS)
+        told = f"{seconds / 60:.0f} min: {done} runs, {counts['kills']} kills, {self.reckoning.faults} faults"
+        print(told, file=sys.stderr, flush=True)
 
     def wake(self) -> None:
         """Have a supervisor; the commands start one where there is none."""
@@ -58,7 +74,7 @@ class Soak:
         box = f"box-{place}"
         self.engine.cli("run", "-d", "--name", box, self.image, "sleep", "1000000", check=True)
         worker = Worker(str(self.engine.socket), self.image, self.pattern, self.reckoning, self.wake, box)
-        while (number := next(self._numbers)) < runs:
+        while (number := next(self._numbers)) < runs and time.monotonic() < self._until:
             worker.do(job(number, dice), dice)
 
     def _kill(self, pause: float) -> None:
@@ -69,7 +85,7 @@ class Soak:
                 self.reckoning.count("kills")
 
 
-def soak(runs: int, workers: int, pause: float, seed: int) -> Reckoning:
+def soak(runs: int, workers: int, pause: float, seed: int, minutes: float = 0) -> Reckoning:
     """In an engine of its own, which is gone afterwards."""
     engine = Engine()
     with tempfile.TemporaryDirectory(prefix=f"asyncrt-{os.getpid()}-soak-", dir="/tmp") as place:
@@ -77,7 +93,7 @@ def soak(runs: int, workers: int, pause: float, seed: int) -> Reckoning:
             root = rootfs.build(Path(place))
             pattern = random.Random(1).randbytes(MOST)
             (root / "pattern").write_bytes(pattern)
-            return Soak(engine, f"rootfs:{root}", pattern, seed).run(runs, workers, pause)
+            return Soak(engine, f"rootfs:{root}", pattern, seed).run(runs, workers, pause, minutes)
         finally:
             engine.close()
 
@@ -87,9 +103,10 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--pause", type=float, default=30.0, help="seconds between kills of the supervisor; 0: none")
+    parser.add_argument("--minutes", type=float, default=0, help="end after that many, however far it is; 0: when done")
     parser.add_argument("--seed", type=int, default=1)
     words = parser.parse_args()
-    reckoning = soak(words.runs, words.workers, words.pause, words.seed)
+    reckoning = soak(words.runs, words.workers, words.pause, words.seed, words.minutes)
     print(reckoning.table())
     for story in reckoning.stories:
         print(story, file=sys.stderr)

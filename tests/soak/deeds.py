@@ -27,6 +27,7 @@ from tests.soak.reckoning import Reckoning
 MOST = 1 << 20
 PATIENCE = 90.0  # seconds for one run, restarts of the supervisor included; beyond it hangs
 STREAMS = ("stdout", "stderr")
+WAYS = ("attached", "detached", "executed")
 T = TypeVar("T")
 
 

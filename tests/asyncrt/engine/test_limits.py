@@ -9,8 +9,10 @@ import pytest
 
 from asyncrt.engine import limits
 from asyncrt.errors import BadRequest
+from asyncrt.model.limits import DeviceRate, Limits
 from asyncrt.model.options import Options
 from shimd.spec.config import Cpu, Memory, Pids, Resources
+from shimd.spec.resources import DeviceRule
 
 CPUS = len(limits._online())
 
@@ -70,11 +72,50 @@ def test_cpus_are_a_quota_of_dockers_period() -> None:
         ({"cpuset_cpus": "0-1:1/2"}, "is no list of cpus"),
         ({"cpuset_cpus": "0,99999"}, "this machine has no cpu 99999"),
         ({"pids_limit": -2}, "--pids-limit"),
+        ({"limits": Limits(memory_swap=1 << 30)}, "read --memory-swap: it counts memory and swap together"),
+        ({"memory": 64 << 20, "limits": Limits(memory_swap=32 << 20)}, "at least the 67108864 of --memory"),
+        ({"memory": 64 << 20, "limits": Limits(memory_reservation=65 << 20)}, "at most the 67108864 of --memory"),
+        ({"limits": Limits(memory_swappiness=101)}, "read --memory-swappiness: 101 cannot be given"),
+        ({"limits": Limits(oom_kill_disable=True)}, "read --oom-kill-disable: .*would stand still"),
+        ({"limits": Limits(cpu_shares=1)}, "read --cpu-shares: 1 cannot be given"),
+        ({"limits": Limits(cpu_period=999)}, "read --cpu-period: 999 us cannot be given"),
+        ({"limits": Limits(cpu_quota=999)}, "read --cpu-quota: 999 us cannot be given"),
+        ({"cpus": 1.0, "limits": Limits(cpu_quota=5000)}, "read --cpus: it is quota and period in one"),
+        ({"limits": Limits(cpuset_mems="a")}, "is no list of memory nodes"),
+        ({"limits": Limits(cpuset_mems="4000")}, "this machine has no memory node 4000"),
+        ({"limits": Limits(blkio_weight=9)}, "read --blkio-weight: 9 cannot be given"),
+        ({"limits": Limits(blkio_weight_device=(DeviceRate("/dev/null", 9),))}, "9 for /dev/null cannot be given"),
+        ({"limits": Limits(device_read_bps=(DeviceRate("/dev/null", 9),))}, "/dev/null is no block device"),
+        ({"limits": Limits(device_write_iops=(DeviceRate("/dev/nowhere", 9),))}, "no such file or directory"),
+        ({"limits": Limits(device_write_iops=(DeviceRate("/dev/null", 0),))}, "0 for /dev/null cannot be given"),
+        ({"limits": Limits(unified=("memory.high",))}, '"memory.high" is no FILE=VALUE'),
+        ({"limits": Limits(unified=("../x=1",))}, "is no FILE=VALUE"),
     ],
 )
 def test_what_cannot_be_given_is_refused(asked: dict[str, Any], said: str) -> None:
     with pytest.raises(BadRequest, match=said):
         resources(**asked)
+
+
+def test_rarer_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "swap_is_counted", lambda: True)
+    wish = Limits(memory_swap=-1, memory_reservation=32 << 20, memory_swappiness=0, oom_kill_disable=True)
+    memory = resources(memory=64 << 20, limits=wish).memory
+    assert memory == Memory(64 << 20, reservation=32 << 20, swap=-1, swappiness=0, disable_oom_killer=True)
+    cpu = resources(limits=Limits(cpu_shares=512, cpu_period=50_000, cpu_quota=10_000, cpuset_mems="0")).cpu
+    assert cpu == Cpu(shares=512, quota=10_000, period=50_000, mems="0")
+    assert resources(limits=Limits(blkio_weight=10)).block_io.weight == 10
+    assert resources(limits=Limits(unified=("memory.high=1=2",))).unified == {"memory.high": "1=2"}
+    assert resources(memory=64 << 20, limits=Limits(memory_swap=64 << 20)).memory.swap == 64 << 20
+    monkeypatch.setattr(limits, "swap_is_counted", lambda: False)
+    assert resources(memory=64 << 20, limits=Limits(memory_swap=-1)).memory.swap is None
+    with pytest.raises(BadRequest, match="this kernel does not count swap"):
+        resources(memory=64 << 20, limits=Limits(memory_swap=64 << 20))
+
+
+def test_a_parent_of_its_own_brings_device_rules() -> None:
+    assert resources().devices == ()
+    assert resources(cgroup_parent="/mine").devices == (DeviceRule(False),)
 
 
 def test_without_sysfs_the_interpreter_counts(monkeypatch: pytest.MonkeyPatch) -> None:

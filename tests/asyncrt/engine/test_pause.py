@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,31 @@ def test_many_at_once_under_load(engine: Engine, image: str) -> None:
         assert all(freezer.is_frozen(*freezer_of(engine, id)) for id in ids[:3])
         engine.cli("unpause", *ids, check=True)
     assert {one["state"] for one in engine.json("ps")} == {"running"}
+
+
+def frozen(places: dict[str, tuple[int, str]]) -> set[str]:
+    return {id for id, place in places.items() if freezer.is_frozen(*place)}
+
+
+def test_kills_under_load_leave_nothing_frozen(engine: Engine, image: str) -> None:
+    """A supervisor that dies at any moment of many pauses: what is frozen afterwards is recorded as paused."""
+    command = ("run", "-d", "--count", "8", image, "sh", "-c", "while :; do sleep 0.001 & wait; done")
+    ids = engine.cli(*command, check=True).stdout.split()
+    places = {id: freezer_of(engine, id) for id in ids}
+    for number in range(8):
+        verb = "unpause" if number % 4 == 3 else "pause"
+        with engine.popen(verb, *ids) as deed:
+            supervisor = int((engine.state / "lock").read_text())
+            if number % 2:
+                until(lambda: deed.poll() is not None or frozen(places), "one of them is frozen")
+            else:
+                time.sleep(0.02 * number)  # any moment will do
+            os.kill(supervisor, signal.SIGKILL)
+            deed.communicate(timeout=60)
+        states = {one["id"]: one["state"] for one in engine.json("ps")}
+        assert frozen(places) == {id for id, state in states.items() if state == "paused"}
+        assert set(states) == set(ids)
+    engine.cli("unpause", *ids)
+    assert not frozen(places)
+    engine.cli("kill", *ids, check=True)
+    engine.cli("wait", *ids, check=True)

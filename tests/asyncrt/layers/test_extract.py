@@ -246,6 +246,8 @@ HOSTILE = {
 }
 # Those that are no fault: they are unpacked, inside the tree. The last two take away what is not there.
 FINE = {"a hardlink to a symlink", "a file over a symlink", "times through a symlink"}
+# Stacked they are placeholders, which the snapshot's commit refuses (tests/asyncrt/snapshots/test_borrow.py).
+FINE_TO_STACK = FINE | {"a hardlink through a symlink", "a hardlink to what is not there"}
 FINE_TO_REMOVE = FINE | {"a whiteout through a symlink", "an opaque mark through a symlink"}
 
 
@@ -259,7 +261,7 @@ def test_nothing_leads_out(tree: Path, style: Style, case: str) -> None:
         target = block[157:257].rstrip(b"\0").replace(b"%s", outside)
         data = data[: at - 157] + symlink(block[:100].rstrip(b"\0"), target) + rest
     before = (tree.parent / "outside").stat().st_mtime_ns
-    if case in (FINE_TO_REMOVE if style == "remove" else FINE):
+    if case in (FINE_TO_REMOVE if style == "remove" else FINE_TO_STACK):
         unpack(data, tree, style)
     else:
         with pytest.raises(BadImage) as caught:

@@ -105,6 +105,8 @@ def test_what_is_no_reference_is_refused(text: str, cause: str) -> None:
         (f"busybox@{SHA}", f"busybox@{SHA}"),
         ("docker.io/library/library/x", "library/library/x:latest"),
         ("x.y/library/a", "x.y/library/a:latest"),
+        ("docker.io/x.y/app", "docker.io/x.y/app:latest"),
+        ("docker.io/localhost/app", "docker.io/localhost/app:latest"),
     ],
 )
 def test_the_short_form_reads_back(text: str, familiar: str) -> None:

@@ -305,9 +305,10 @@ async def test_memory_does_not_grow_with_the_blob() -> None:
 
 
 async def test_a_cancelled_fetch_closes_its_connection() -> None:
-    gone = trio.Event()
+    begun, gone = trio.Event(), trio.Event()
 
     async def endless(call: Call) -> None:
+        begun.set()
         await call.head(200, {"Content-Length": str(len(DATA))})
         try:
             while True:
@@ -317,9 +318,11 @@ async def test_a_cancelled_fetch_closes_its_connection() -> None:
             gone.set()
 
     async with serving(endless) as server, client_of(server) as client:
-        with trio.move_on_after(0.2):
-            await client.repository(server.host, "a").blob(BLOB, Sink().write)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.repository(server.host, "a").blob, BLOB, Sink().write)
+                await begun.wait()
+                nursery.cancel_scope.cancel()
             await gone.wait()
 
 

@@ -34,7 +34,7 @@ def snapshots(make: Callable[[], Snapshots]) -> Snapshots:
 def add(snapshots: Snapshots, number: int, data: bytes, parent: int | None = None) -> None:
     begun = snapshots.begin(CHAINS[number], None if parent is None else CHAINS[parent])
     applied = unpack(data, Path(begun.tree), snapshots.style)
-    snapshots.commit(begun, applied.implicit)
+    snapshots.commit(begun, applied.implicit, applied.borrowed)
 
 
 def boots(snapshots: Snapshots) -> Shelf:

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from shimd.container import mounts, sources, tmpfs
+from shimd.container.making import Anchors
 from shimd.container.namespaces import OpenNamespace
 from shimd.container.plan import Plan, compile_plan
 from shimd.container.root import MountRoot, PropagateRoot
+from shimd.container.scripting import compile_script
 from shimd.errors import RuntimeTrouble
 from shimd.linux import mounts as kernel
 from shimd.linux import processes
@@ -153,10 +155,22 @@ def test_a_plan_is_a_value() -> None:
     assert plan_of(usual()) != plan_of(config("sh"))
 
 
-def test_what_a_shim_lacks_is_refused_by_name() -> None:
-    with pytest.raises(RuntimeTrouble) as caught:
-        plan_of({**config("sh"), "hooks": {"poststart": [{"path": "/bin/true"}]}})
-    assert str(caught.value) == "plan $.hooks: a container with a shim has none (asyncrt-oci makes such ones)"
+def test_hooks_stand_where_the_spec_wants_them() -> None:
+    moments = ("createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+    plan = plan_of({**config("sh"), "hooks": {moment: [{"path": "/bin/true"}] for moment in moments}})
+    places = {" ".join(step.describe()): place for place, step in enumerate(plan.rooting)}
+    assert places["run the runtime's hooks"] + 1 == places["run createContainer hooks"]
+    assert places["run createContainer hooks"] + 1 == next(
+        place for place, step in enumerate(plan.rooting) if type(step).__name__ == "PivotRoot"
+    )
+    assert type(plan.process[-1]).__name__ == "HookedExec"
+    assert compile_script(plan, Anchors("/root", "/lower", "/empty")) is None  # the reference has the words for them
+    assert len(plan_of(config("sh")).rooting) == len(plan.rooting) - 2
+
+
+def test_a_runtime_that_asks_is_asked() -> None:
+    asking = compile_plan(load(config("sh")), [], stdin=False, asks=True)
+    assert "rooting: run the runtime's hooks" in asking.describe()
 
 
 def test_a_terminal_is_taken_once_there_are_devices_and_still_the_machines_root() -> None:

@@ -104,8 +104,8 @@ def test_v2(v2: list[Hierarchy]) -> None:
     )
     assert [entry.amount for entry in found.block.operations] == [3, 4, 6]
     assert found.hugepages == {"2MB": HugepageStats(11, -1, 2)}
-    assert events(v2, "/box") == Events(1, 2, 3, 4, 5, 6, 9)
-    assert usage(v2, "/box") == Usage(50_000, 8192, 5, "/", 7_000)
+    assert events(v2, "/box") == Events(1, 2, 3, 4, 5, 6, 9, 2)
+    assert usage(v2, "/box") == Usage(50_000, 8192, 5, "/", 7_000, 3, 9)
 
 
 def test_v1(v1: list[Hierarchy]) -> None:
@@ -120,8 +120,8 @@ def test_v1(v1: list[Hierarchy]) -> None:
     )
     assert found.block.operations == (BlockEntry(8, 0, "read", 4),)
     assert found.hugepages == {"2MB": HugepageStats(10, 12, 2)}
-    assert events(v1, "/box") == Events(-1, -1, 3, -1, 5, -1, 9)
-    assert usage(v1, "/box") == Usage(50, 8192, 5, "/", 7)
+    assert events(v1, "/box") == Events(-1, -1, 3, -1, 5, -1, 9, 2)
+    assert usage(v1, "/box") == Usage(50, 8192, 5, "/", 7, 3, 9)
 
 
 def test_a_cgroup_that_is_gone_tells_nothing(v1: list[Hierarchy], v2: list[Hierarchy]) -> None:
@@ -131,7 +131,7 @@ def test_a_cgroup_that_is_gone_tells_nothing(v1: list[Hierarchy], v2: list[Hiera
         assert set(found.memory.memory) == {-1}
         assert (found.pids, found.hugepages) == (PidsStats(-1, -1), {})
         assert set(events(trees, "/other")) == {-1}
-        assert usage(trees, "/other") == Usage(-1, -1, -1, "", -1)
+        assert usage(trees, "/other") == Usage(-1, -1, -1, "", -1, -1, -1)
 
 
 def test_a_sample_agrees(v1: list[Hierarchy], v2: list[Hierarchy]) -> None:

@@ -8,7 +8,6 @@ import pytest
 from shimd.spec.config import OCI_VERSION, Config, Linux, Mount, Namespace, Process, Root
 from shimd.spec.errors import Finding, SpecError
 from shimd.spec.linux import SystemdPath, sysctl_file, systemd_path
-from shimd.spec.lists import is_cpu_list
 from shimd.spec.validate import CONFIG_RULES, check, load, load_process, load_resources, tidy
 from tests.shimd.spec.documents import full, usual
 
@@ -394,13 +393,3 @@ def test_files_of_sysctls() -> None:
     for bad in ("", ".", "net..x", "/net/x", "net/../kernel/x", "net./.x", "net.ipv4."):
         with pytest.raises(ValueError, match="is not the name"):
             sysctl_file(bad)
-
-
-@pytest.mark.parametrize("text", ["0", "0-3,7", "0, 2-3\n", "0-15:2/4", "3-3"])
-def test_cpu_lists(text: str) -> None:
-    assert is_cpu_list(text)
-
-
-@pytest.mark.parametrize("text", ["", "-", "1-", "-1", "a", "1,", "3-1", "0-7:5/4", "0-7:0/4", "1:1/2", "9" * 7, "٣"])
-def test_what_is_no_cpu_list(text: str) -> None:
-    assert not is_cpu_list(text)
