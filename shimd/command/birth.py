@@ -142,7 +142,8 @@ class Birth:
             self._await_ready(record, born)
             record.ready = True
             self.shelf.write(record)
-            words = "" if self.notify else plain.words(record)  # the front does not wait for READY
+            # The front does not wait for READY, and knows no resctrl.
+            words = "" if self.notify or self.config.linux.intel_rdt is not None else plain.words(record)
             if words:
                 self.shelf.put(PLAIN, words)
             if self.pid_file:

@@ -6,9 +6,9 @@ import select
 from shimd.command import members
 from shimd.command.journal import Journal
 from shimd.command.record import Record
-from shimd.command.shelf import Shelf
+from shimd.command.shelf import CONFIG, Shelf
 from shimd.container.lifecycle import STOPPED
-from shimd.errors import RuntimeTrouble, Trouble
+from shimd.errors import RuntimeTrouble, Trouble, from_oserror
 from shimd.linux import pidfd as pidfds
 from shimd.linux import proc
 from shimd.linux.pidfd import SIGKILL
@@ -63,10 +63,33 @@ def open_init(record: Record) -> int:
 
 
 def remove(shelf: Shelf, record: Record, journal: Journal) -> None:
-    """Cgroups, directory, poststop hooks; the shelf is locked and init dead."""
+    """Cgroups, resctrl groups, directory, poststop hooks; the shelf is locked and init dead."""
     members.remove(record)
+    _leave_resctrl(shelf, record)
     shelf.remove()
     if record.hooks.get("poststop"):
         from shimd.command.hooking import run_poststop
 
         run_poststop(record, record.state(STOPPED), journal)
+
+
+def _leave_resctrl(shelf: Shelf, record: Record) -> None:
+    """The groups of `intelRdt`, of which the kept config alone knows. RuntimeTrouble if one cannot go."""
+    try:
+        with open(f"{shelf.path}/{CONFIG}", encoding="utf-8", errors="surrogateescape") as file:
+            words = file.read()
+    except FileNotFoundError:  # create was killed before it made any
+        return
+    if '"intelRdt"' not in words:
+        return
+    from shimd.container import resctrl
+    from shimd.container.making import Anchors, Making
+    from shimd.spec import text
+    from shimd.spec.validate import load
+
+    making = Making(record.id, Anchors("", "", ""), [], record.cgroup, "", [], {})
+    for step in resctrl.compile_groups(load(text.read(words)).linux.intel_rdt).outside:
+        try:
+            step.undo(making)
+        except OSError as error:
+            raise RuntimeTrouble(from_oserror("remove resctrl group", error.filename or record.id, error)) from None

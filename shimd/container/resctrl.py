@@ -102,7 +102,8 @@ def compile_groups(wish: IntelRdt | None) -> Groups:
     if wish is None:
         return Groups()
     lines = tuple(line for line in (wish.l3_cache_schema, wish.mem_bw_schema, *wish.schemata) if line)
-    monitored = wish.enable_monitoring
+    # 1.1 and 1.2 name the cache's occupancy and the memory's bandwidth apart; a monitoring group counts what there is.
+    monitored = wish.enable_monitoring or wish.enable_cmt or wish.enable_mbm
     return Groups((MakeGroup(wish.clos_id, lines, monitored),), (EnterGroup(wish.clos_id, monitored),))
 
 

@@ -26,6 +26,8 @@ IRREGULAR = {
     "clos_id": "closID",
     "container_id": "containerID",
     "disable_oom_killer": "disableOOMKiller",
+    "enable_cmt": "enableCMT",
+    "enable_mbm": "enableMBM",
     "exec_cpu_affinity": "execCPUAffinity",
     "host_id": "hostID",
     "kernel_tcp": "kernelTCP",

@@ -89,13 +89,15 @@ class Seccomp(NamedTuple):
 
 
 class IntelRdt(NamedTuple):
-    """IntelRdt: the resctrl group, its schemata lines (1.3) or the older pair, and monitoring (1.3)."""
+    """IntelRdt: the resctrl group, its schemata lines (1.3) or the older pair, monitoring (1.3) or the older pair."""
 
     clos_id: str = ""
     schemata: tuple[str, ...] = ()
     l3_cache_schema: str = ""
     mem_bw_schema: str = ""
     enable_monitoring: bool = False
+    enable_cmt: bool = False
+    enable_mbm: bool = False
 
 
 class MemoryPolicy(NamedTuple):

@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-SECONDS = 60.0
+SLOWNESS = float(os.environ.get("ASYNCRT_TEST_SLOWNESS", "1"))
+"""By how much longer than anywhere else everything may take: in an emulated machine a command has its seconds."""
+SECONDS = 60.0 * SLOWNESS
 # crun refuses the "hybrid" layout: v1 controllers with cgroup2 mounted beside them.
 REFUSES_HYBRID = frozenset({"crun"})
 

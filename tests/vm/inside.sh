@@ -65,7 +65,7 @@ selection() {
     sh tests/vm/smoke.sh
 }
 
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 ASYNCRT_TEST_SLOWNESS=10
 deed=run
 [ $# != 0 ] || deed=selection
 [ "$*" != lane ] || deed=lane

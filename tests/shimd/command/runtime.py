@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.patience import until
+from tests.patience import SLOWNESS, until
 
-SECONDS = 30.0
+SECONDS = 30.0 * SLOWNESS
 PROJECT = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-m", "shimd.command.main"]
 

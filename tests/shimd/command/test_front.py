@@ -15,7 +15,6 @@ from tests.patience import until
 from tests.shimd.command.installed import Installed, installed, is_built
 from tests.shimd.command.runtime import cgroups_of
 from tests.shimd.configs import MOUNTS, config, shell
-from tests.shimd.direct import in_a_child
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not is_built(), reason="the front is not built for this machine")]
 
@@ -66,22 +65,6 @@ def test_no_descriptor_of_the_callers_reaches_the_program(oci: Installed) -> Non
     place = Path(f"/proc/{oci.state(C)['pid']}")
     until(lambda: (place / "comm").read_text() == "sleep\n", "it runs the program")
     assert sorted(os.listdir(place / "fd")) == ["0", "1", "2"]
-
-
-def test_a_mask_is_the_machines_null_device(rootfs: Path) -> None:
-    """Another device lies there: the script stops, and the reference says why (CVE-2025-31133)."""
-
-    def deed() -> None:
-        with installed(rootfs) as oci:
-            oci.warm()
-            subprocess.run(["mount", "--bind", "/dev/zero", "/dev/null"], check=True)
-            oci.asked()
-            masks = {"maskedPaths": ["/etc/passwd"], "readonlyPaths": []}
-            said = oci.fails("create", "-b", str(oci.bundle(config("sleep", "100", linux=masks))), C)
-            assert "mask /etc/passwd: it is not the null device" in said
-            assert oci.asked() == ["create"]
-
-    in_a_child(deed)
 
 
 def files_of(oci: Installed, id: str) -> dict[str, Any]:

@@ -289,7 +289,7 @@ def test_ps_shows_the_machines_pids(oci: Runtime) -> None:
     title, line = oci.must("ps", C).stdout.splitlines()
     assert title.split()[:2] == ["UID", "PID"]
     assert line.split()[1] == str(pid)
-    assert oci.must("ps", C, "-o", "pid,comm").stdout.splitlines()[1].split() == [str(pid), "sleep"]
+    assert oci.must("ps", C, "-eo", "pid,comm").stdout.splitlines()[1].split() == [str(pid), "sleep"]
 
 
 def test_list_has_a_table_and_json(oci: Runtime) -> None:

@@ -150,6 +150,10 @@ def small() -> dict[str, Any]:
 @settings(MODEST, max_examples=40)
 @given(document=broken(small))
 def test_create_leaves_nothing_behind(oci: Runtime, document: dict[str, Any]) -> None:
+    attempted(oci, document)
+
+
+def attempted(oci: Runtime, document: Any) -> str:
     """What cannot be created is one error, and the state directory is as it was; the fixtures count the rest."""
     place = oci.folder / "bundle"
     (place / "rootfs").mkdir(parents=True, exist_ok=True)  # its own: without a mount on /dev the devices are made in it
@@ -164,3 +168,4 @@ def test_create_leaves_nothing_behind(oci: Runtime, document: dict[str, Any]) ->
         assert done.code == 1
         assert len([entry for entry in done.log if entry["level"] == "error"]) == 1
     assert not oci.root.exists() or os.listdir(oci.root) == []
+    return done.errors

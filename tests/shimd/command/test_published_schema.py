@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from shimd.spec.errors import SpecError
 from shimd.spec.validate import load
-from tests.shimd.command.test_malformed import VALUES, judged
+from tests.shimd.command.runtime import Runtime
+from tests.shimd.command.test_malformed import VALUES, attempted, judged, path_of_refusal, small
 from tests.shimd.spec.test_decode import places
 
 SCHEMA = Path(os.environ.get("OCI_SCHEMA", "/usr/share/gocode/src/github.com/opencontainers/runtime-spec/schema"))
@@ -120,6 +121,40 @@ def test_what_it_allows(tmp_path: Path, document: Any) -> None:
 @given(document=spoiled())
 def test_what_was_spoiled(tmp_path: Path, document: Any) -> None:
     judged(tmp_path / "bundle", document)
+
+
+# Of these a test makes nothing up: hooks are programs of the machine, a cgroup or a namespace may be somebody's.
+KEPT = ("hooks", "cgroupsPath", "namespaces", "root", "ociVersion", *OTHERS)
+
+
+@st.composite
+def with_a_part(draw: st.DrawFn) -> Any:
+    """A small config that can be created, with one or two properties as the schema allows them."""
+    document = small()
+    for _ in range(draw(st.integers(1, 2))):
+        path = draw(st.sampled_from([(), ("process",), ("linux",), ("linux", "resources")]))
+        schema, home = read("config-schema.json"), "config-schema.json"
+        held = document
+        for name in path:
+            schema = schema["properties"][name]
+            if "$ref" in schema:
+                schema, home = resolved(schema["$ref"], home)
+            held = held.setdefault(name, {})
+            if not isinstance(held, dict):
+                return document
+        names = [name for name in sorted(schema["properties"]) if name not in KEPT]
+        name = draw(st.sampled_from(names))
+        held[name] = draw(drawn(schema["properties"][name], home, 1))
+    return document
+
+
+@pytest.mark.root
+@settings(MODEST, max_examples=max(1, ROUNDS // 3))
+@given(document=with_a_part())
+def test_create_leaves_nothing_behind(oci: Runtime, document: Any) -> None:
+    errors = attempted(oci, document)
+    where = path_of_refusal(json.dumps(document))
+    assert where is None or where in errors
 
 
 def properties(schema: Any, home: str, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

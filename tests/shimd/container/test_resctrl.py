@@ -43,9 +43,10 @@ def groups(wish: dict[str, Any]) -> resctrl.Groups:
     return resctrl.compile_groups(wanted)
 
 
-def test_a_group_of_its_own(mounted: Path) -> None:
+@pytest.mark.parametrize("monitoring", ["enableMonitoring", "enableCMT", "enableMBM"])
+def test_a_group_of_its_own(mounted: Path, monitoring: str) -> None:
     wish = {"l3CacheSchema": "L3:0=f", "memBwSchema": "MB:0=20", "schemata": ["L2:0=3"]}
-    found = groups({**wish, "enableMonitoring": True})
+    found = groups({**wish, monitoring: True})
     for step in (*found.outside, *found.enter):
         step.execute(making())
     assert (mounted / ID / "schemata").read_text() == "L3:0=f\nMB:0=20\nL2:0=3\n"

@@ -201,6 +201,8 @@ def _full() -> dict[str, Any]:
                 "l3CacheSchema": "L3:0=ffff0",
                 "memBwSchema": "MB:0=20;1=70",
                 "enableMonitoring": True,
+                "enableCMT": True,
+                "enableMBM": True,
             },
             "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-1", "flags": ["MPOL_F_STATIC_NODES"]},
             "sysctl": {"net.ipv4.ip_forward": "1"},
