@@ -183,6 +183,8 @@ def _cgroups(mounts: Iterable[tuple[str, str]], ours: set[int]) -> Iterator[str]
         with os.scandir(target) as entries:
             tops = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         for top in tops:
+            if _is_strangers_cgroup(top, ours):  # with all that is empty below it: a container comes or goes there
+                continue
             below = os.walk(top) if os.path.basename(top).startswith(CGROUP_PREFIX) else [(top, [], [])]
             for path, _, _ in below:
                 if not _is_strangers_cgroup(path, ours):

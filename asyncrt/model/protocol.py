@@ -74,17 +74,7 @@ from asyncrt.model.limits import Limits
 from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.request import Request
-from asyncrt.model.tree_requests import (
-    Commit,
-    CopyFrom,
-    CopyTo,
-    Diff,
-    Export,
-    Import,
-    InspectImages,
-    PathStat,
-    PruneImages,
-)
+from asyncrt.model.tree_requests import TreeRequest
 
 VERSION = 2
 NOT_THIS, FROM_NOW, OLDEST = -1, -2, -3  # in place of an offset into a stream
@@ -330,15 +320,7 @@ AnyRequest = (
     | Unpack
     | Login
     | Logout
-    | Diff
-    | Export
-    | Commit
-    | Import
-    | PathStat
-    | CopyFrom
-    | CopyTo
-    | InspectImages
-    | PruneImages
+    | TreeRequest
     | CloseStdin
     | Resize
     | Exec

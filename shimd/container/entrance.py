@@ -24,7 +24,7 @@ from shimd.container.encoders import ENCODERS, EXECUTING, seccomp_filter
 from shimd.container.making import Anchors
 from shimd.container.phrases import DIRECTORY, MISSING, Phrases, Unscripted
 from shimd.container.plan import Plan
-from shimd.linux import executables, processes, script
+from shimd.linux import executables, forked, processes, script
 from shimd.linux import mounts as kernel
 from shimd.linux.script import Cell, Label, Program
 from shimd.spec.config import Process
@@ -130,7 +130,7 @@ class Doorway:
 
     def __init__(self, entrance: Entrance, plan: Plan, cgroup: str) -> None:
         self._entrance = entrance
-        self._run = script.SharedRun(entrance.program, entrance.beginning)
+        self._run = forked.SharedRun(entrance.program, entrance.beginning)
         trees = plan.hierarchies
         self._tasks = [f"{tree.mount}{cgroup}/tasks" for tree in trees if tree.version == 1]
         self._cgroup = [tree.mount + cgroup for tree in trees if tree.version == 2]
@@ -148,7 +148,7 @@ class Doorway:
         if running and self._run.state == EXECUTING:
             return pid, pidfd
         if not running:  # and it may write there still: what hangs in the kernel does not die at once
-            self._run = script.SharedRun(self._entrance.program, self._entrance.beginning)
+            self._run = forked.SharedRun(self._entrance.program, self._entrance.beginning)
         with contextlib.suppress(ProcessLookupError):
             processes.pidfd_send_signal(pidfd, 9)
         os.close(pidfd)
@@ -165,7 +165,7 @@ class Doorway:
         if not fits or not places or encoded.count(b"\0") != len(texts) or len(encoded) > STRINGS:
             return False
         there = self._entrance
-        addresses = iter(there.program.fill(encoded))
+        addresses = iter(forked.fill(there.program, encoded))
         cells = there.program.cells
         for numbers, count in (
             (there.texts, 1 + len(self._tasks)),

@@ -19,7 +19,6 @@ from __future__ import annotations
 import array
 import ctypes
 import functools
-import mmap
 import os
 import platform
 import struct
@@ -300,53 +299,6 @@ class Program(NamedTuple):
         run = array.array("q", self.entered(entry))
         return Failure(*run[4:7]) if library().script_run(run.buffer_info()[0]) < 0 else None
 
-    def fill(self, strings: bytes) -> list[int]:
-        """Put NUL-ended strings into the room for them; their addresses."""
-        begin = self.strings
-        self.data[begin : begin + len(strings)] = array.array("B", strings)
-        at = self.data.buffer_info()[0] + begin
-        addresses = []
-        for text in strings.split(b"\0")[:-1]:
-            addresses.append(at)
-            at += len(text) + 1
-        return addresses
-
-
-_CLONE_PIDFD, _CLONE_INTO_CGROUP, _SIGCHLD = 0x1000, 0x200000000, 17
-
-
-class SharedRun:
-    """A run in a forked child, one at a time, whose state its parent sees: the struct lies in shared memory."""
-
-    def __init__(self, program: Program, entry: Label) -> None:
-        self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
-        self._entered = program.entered(entry)
-        self._address = ctypes.addressof(ctypes.c_longlong.from_buffer(self._words))
-        self._clone = array.array("Q", [0] * 11)  # struct clone_args
-        self._pidfd = array.array("i", [-1])
-
-    @property
-    def state(self) -> int:
-        """What REACH said last; negative after a failure."""
-        return self._words[3]
-
-    def bear(self, cgroup: int = -1) -> tuple[int, int]:
-        """(pid, pidfd) of a child that runs the script and ends in its execve, or with 125.
-
-        `cgroup` (v2) is an fd on what it is born into. OSError: there can be no child.
-        """
-        for place, value in enumerate(self._entered):
-            self._words[place] = value
-        self._clone[0] = _CLONE_PIDFD | (_CLONE_INTO_CGROUP if cgroup >= 0 else 0)
-        self._clone[1] = self._pidfd.buffer_info()[0]
-        self._clone[4] = _SIGCHLD
-        self._clone[10] = max(cgroup, 0)
-        size = self._clone.itemsize * len(self._clone)
-        pid: int = library().script_bear(self._clone.buffer_info()[0], size, self._address)
-        if pid < 0:
-            raise OSError(-pid, os.strerror(-pid), "a new process")
-        return pid, self._pidfd[0]
-
 
 CHILD, CONTROL, OVER = 0, 1, 2
 """What nursery() returned for."""
@@ -378,8 +330,7 @@ def _place() -> Path | None:
 @functools.cache
 def library() -> ctypes.PyDLL:
     """script.c and start.c, built. OSError where they are not."""
-    place = _place()
-    if place is None:
+    if (place := _place()) is None:
         raise OSError(2, "the script machine is not built", "_script.so")
     found = ctypes.PyDLL(str(place))
     pointer, number = ctypes.c_void_p, ctypes.c_int

@@ -102,10 +102,20 @@ class TerminalStdin(Stdin):
             self.held = os.read(self.source, BLOCK)
         if not self.held:
             return 0
-        taken = os.write(self.pipe, self.held)
-        self.line_begun = self.held[taken - 1 : taken] not in (b"\n", b"\r")
-        self.held = self.held[taken:]
-        return taken
+        moved = 0
+        while self.held:  # what is left has no event of its own: BlockingIOError says that room is waited for
+            taken = os.write(self.pipe, self.held)
+            self.line_begun = self.held[taken - 1 : taken] not in (b"\n", b"\r")
+            self.held = self.held[taken:]
+            moved += taken
+        return moved
+
+    def _wait(self) -> None:
+        if not self.held:
+            super()._wait()
+            return
+        self.loop.unwatch(self.source)
+        self.loop.watch(self.pipe, select.POLLOUT, self.reader_event)
 
     def reader_event(self, events: int) -> None:
         if self.source < 0 and self.held:
@@ -119,7 +129,7 @@ class TerminalStdin(Stdin):
         self.leave()
         attributes = termios.tcgetattr(self.pipe)
         if attributes[LOCAL_MODES] & termios.ICANON:
-            self.held = attributes[CHARACTERS][termios.VEOF] * (2 if self.line_begun else 1)
+            self.held += attributes[CHARACTERS][termios.VEOF] * (2 if self.line_begun else 1)
             self.line_begun = False
             self._type_held()
 

@@ -28,6 +28,14 @@ What no script does, the reference executor does:
       |                 | <- EOF ------- |
       | <- Delivered -- |   or Refused; the midwife ends
 
+Where the runtime has hooks to run (docs/walks/hooks.md), before that:
+
+    supervisor           midwife           init
+      |                     | <- HooksDue --- |   it stands still
+      | <- AtHooks+fd ----- |                 |   on the container's line
+      | -- HooksRan ------> |                 |   to that fd; its end without a word: the supervisor died
+      |                     | -- Go --------> |
+
 A re-adoption (the supervisor died; the shim listens on its path socket):
 
     supervisor                                  shim

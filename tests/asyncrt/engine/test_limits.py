@@ -76,7 +76,7 @@ def test_cpus_are_a_quota_of_dockers_period() -> None:
         ({"memory": 64 << 20, "limits": Limits(memory_swap=32 << 20)}, "at least the 67108864 of --memory"),
         ({"memory": 64 << 20, "limits": Limits(memory_reservation=65 << 20)}, "at most the 67108864 of --memory"),
         ({"limits": Limits(memory_swappiness=101)}, "read --memory-swappiness: 101 cannot be given"),
-        ({"limits": Limits(oom_kill_disable=True)}, "read --oom-kill-disable: .* add --memory"),
+        ({"limits": Limits(oom_kill_disable=True)}, "read --oom-kill-disable: .*would stand still"),
         ({"limits": Limits(cpu_shares=1)}, "read --cpu-shares: 1 cannot be given"),
         ({"limits": Limits(cpu_period=999)}, "read --cpu-period: 999 us cannot be given"),
         ({"limits": Limits(cpu_quota=999)}, "read --cpu-quota: 999 us cannot be given"),

@@ -25,6 +25,7 @@ VALUES: dict[str, Any] = {
     "list[int]": [1, 2],
     "dict[str, Any]": {"cwd": "/", "args": ["sh"], "n": None},
     "Trouble": TROUBLE,
+    "Trouble | None": TROUBLE,
     "ExitRecord": RECORD,
     "ExitRecord | None": RECORD,
     "list[RootMount]": [RootMount("overlay", ["/a", "/b"], "/u", "/w"), RootMount("bind", ["/c"], read_only=True)],
@@ -51,6 +52,10 @@ def test_there_and_back(kind: type[Message]) -> None:
 def test_a_standing_without_a_record() -> None:
     message = messages.Standing(VERSION, "id", "running", 1, 2, 3, [], [], None)
     assert decode(encode(message)) == message
+
+
+def test_hooks_that_went_well() -> None:
+    assert decode(encode(messages.HooksRan(None))) == messages.HooksRan(None)
 
 
 def test_the_numbers_are_for_ever() -> None:
@@ -88,6 +93,8 @@ def test_the_numbers_are_for_ever() -> None:
         32: "Go",
         33: "Delivered",
         34: "HooksDue",
+        80: "AtHooks",
+        81: "HooksRan",
     }
 
 
