@@ -4,7 +4,8 @@
     python bench/neighbours.py --each 2 --execs 50 --seconds 5
 
 Execs of `true` through the SDK, in a container with nothing to do: first beside nobody, then beside the hogs. What the
-hogs got is read from their cgroups, from outside, and held against what was asked for.
+hogs got is read from their cgroups, from outside, and held against what was asked for. They have a low CPU weight: a
+quota alone lets all of them run at the beginning of each period of 100 ms, and who comes then waits (--shares 1024).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main() -> int:
     parser = site.options("neighbours", "execs beside hogs, and whether limits hold")
     parser.add_argument("--each", type=int, default=5, help="containers of each kind of hog (5)")
     parser.add_argument("--execs", type=int, default=200, help="execs of `true` (200)")
+    parser.add_argument("--shares", type=int, default=2, help="CPU weight of the hogs; 1024 is everybody's (2)")
     parser.add_argument("--seconds", type=float, default=10.0, help="for which the hogs are measured (10)")
     given = parser.parse_args()
     return site.run(given, lambda ground: _bench(ground, given))
@@ -88,7 +90,8 @@ def _measured(peer: Asyncrt, given: Any) -> int:
                 await execs(quiet)  # what is imported and compiled once
                 idle = await execs(quiet)
                 rate = (asyncrt.DeviceRate(_disk(peer.folder), RATE),)
-                bound = asyncrt.Limits(device_write_bps=rate, memory_swap=-1 if _no_swap() else MEMORY)
+                swap = -1 if _no_swap() else MEMORY
+                bound = asyncrt.Limits(device_write_bps=rate, memory_swap=swap, cpu_shares=given.shares)
                 specs = [
                     asyncrt.Options("host:", ("sh", "-c", hog.script), limits=bound, **limits)
                     for hog in HOGS

@@ -35,6 +35,9 @@ NAMES = re.compile(r"asyncrt-|shimd|-m asyncrt\b|/asyncrt ")
 # of its own (tests/shimd/command/test_planner.py).
 PLANNER = "asyncrt-planner"
 PLANNERS_PLACE = "/run/asyncrt-oci-planner"
+# What an engine that outlives a test does with its images in its own time: it marks the layers that are on the disk by now,
+# and keeps the init layers that its images have in common until no container is left.
+_LATER = re.compile(r"/layers/overlay/[^/]+/settled$|/layers/init/")
 TEMP_OF_PID = re.compile(r"^/tmp/asyncrt-(\d+)-")
 # The kernel ends namespaces, cgroups and mounts some time after the last process: RCU grace periods,
 # workqueues.
@@ -258,6 +261,6 @@ def _files(places: Iterable[str], mount_points: set[str]) -> Iterator[str]:
         if os.path.lexists(place):
             yield place
         for folder, dirs, files in os.walk(place):
-            yield from (os.path.join(folder, name) for name in (*dirs, *files))
+            yield from (path for name in (*dirs, *files) if not _LATER.search(path := os.path.join(folder, name)))
             # What is mounted there is somebody's whole disk, and counted as a mount.
             dirs[:] = [name for name in dirs if os.path.join(folder, name) not in mount_points]

@@ -236,14 +236,14 @@ def streams_of(options: Options, once: bool, offset: int, fds: list[int]) -> Str
 
 
 async def _removal(engine: Engine, container: Container, request: p.Remove) -> None:
-    await remove.remove(engine, container.id, request.force, request.volumes)
+    await remove.remove(engine, container.id, request.force)
 
 
 async def _discard(engine: Engine, id: str) -> None:
     container = engine.table.get(id)
     if container is not None and container.started_ns == 0 and id not in engine.removing:
         with trio.CancelScope(shield=True), contextlib.suppress(Unavailable):
-            await remove.remove(engine, id, force=True, volumes=True)
+            await remove.remove(engine, id, force=True)
 
 
 async def _side_by_side(deed: Callable[[Container], Awaitable[None]], containers: Sequence[Container]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import trio
-
 from asyncrt.api.image_handlers import Send, telling
+from asyncrt.engine import forgetting
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import BadRequest, shown
 from asyncrt.model import reference as references
@@ -24,6 +23,7 @@ async def serve(engine: Engine, request: Requests, item: Send) -> Any:
             from asyncrt.engine.transports import copy
 
             target = await telling(item, lambda send: copy(engine.images, request, send))
+            await forgetting.collect(engine.images, lambda: forgetting.used(engine.table))
             return {"digest": target.digest, "media_type": target.media_type}
         case Unpack():
             from asyncrt.engine.bundling import unpack
@@ -51,9 +51,8 @@ async def _login(request: Login) -> str:
     if not request.user or not request.password or ":" in request.user:
         raise BadRequest("log in to", shown(request.host), "a user and a password are needed; no : in the user's name")
     host = _host(request.host)
-    with trio.fail_after(120):
-        async with open_client(Settings(hosts()), Given(host, f"{request.user}:{request.password}")) as client:
-            await client.check(host)
+    async with open_client(Settings(hosts()), Given(host, f"{request.user}:{request.password}")) as client:
+        await client.check(host)
     return await Credentials().remember(host, Credential(request.user, request.password))
 
 

@@ -8,6 +8,7 @@ import os
 from asyncrt.cli.connect import connect
 from asyncrt.cli.flags import Flag, Words
 from asyncrt.cli.places import Places
+from asyncrt.cli.say import plain
 from asyncrt.cli.verb import Verb
 from asyncrt.errors import BadRequest
 
@@ -22,6 +23,9 @@ def _cp(words: Words, places: Places) -> int:
     if path == "" or place == "":
         raise BadRequest("cp", f'"{source if path == "" else target}"', "the path is empty")
     fd = (0 if origin == "" else 1) if "-" in (source, target) else -1
+    for word in words.rest:
+        if not word.isascii() and any("\udc80" <= letter <= "\udcff" for letter in word):
+            raise BadRequest("cp", f'"{plain(word)}"', "its bytes are no UTF-8", "copy what is above it, or a tar by -")
     if fd >= 0 and os.isatty(fd):
         name = "stdout" if fd else "stdin"
         raise BadRequest("cp", "-", f"{name} is a terminal", "redirect it: what goes through is a tar")

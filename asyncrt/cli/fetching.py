@@ -7,7 +7,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -98,12 +98,21 @@ def _bars(steps: Iterable[BlobProgress]) -> None:
 
 def _draw(known: dict[str, BlobProgress], drawn: int) -> int:
     columns, rows = shutil.get_terminal_size()
-    lines = [_bar(step)[: columns - 1] for step in known.values()]
-    lines = lines[-(rows - 1) :]
+    lines = [line[: columns - 1] for line in picture(list(known.values()), rows - 1)]
     up = f"\x1b[{drawn}A" if drawn else ""
     sys.stderr.write(up + "".join(f"\r\x1b[2K{line}\n" for line in lines))
     sys.stderr.flush()
     return len(lines)
+
+
+def picture(steps: Sequence[BlobProgress], most: int) -> list[str]:
+    """A line a blob, `most` lines: where there are more, those under way, below a count of the others."""
+    if len(steps) <= most:
+        return [_bar(step) for step in steps]
+    under_way = [step for step in steps if step.state not in _ENDS]
+    # What moves before what waits; the count has a line of its own.
+    shown = sorted(under_way, key=lambda step: not step.done)[: max(most - 1, 0)]
+    return [f"{len(steps) - len(under_way)} of {len(steps)} done", *map(_bar, shown)]
 
 
 def _bar(step: BlobProgress) -> str:

@@ -17,7 +17,7 @@ def _rm(words: Words, places: Places) -> int:
     if every == bool(words.rest):
         raise BadRequest("rm", "", "give either names or --all", f"usage: asyncrt {VERB.usage}")
     with contextlib.closing(connect(places)) as client:
-        return show(client.remove(words.rest, words.on("force"), every, words.on("volumes")))
+        return show(client.remove(words.rest, words.on("force"), every))
 
 
 VERB = Verb(
@@ -25,7 +25,7 @@ VERB = Verb(
     run=_rm,
     flags=(
         Flag("force", "f", "", "kill what runs"),
-        Flag("volumes", "v", "", "with the volumes that its image asked for"),
+        Flag("volumes", "v", "", "docker's; the volumes that its image asked for go with it anyway"),
         Flag("all", "", "", "every container"),
     ),
 )

@@ -16,7 +16,7 @@ import trio
 from asyncrt.engine import defaults
 from asyncrt.engine.engine import Engine
 from asyncrt.errors import BadRequest, StorageFailed
-from asyncrt.layers import changes, upper
+from asyncrt.layers import changes, patient, upper
 from asyncrt.layers.deflate import Written
 from asyncrt.layers.upper import LeftOut
 from asyncrt.model.container import Container
@@ -91,14 +91,14 @@ async def diff(engine: Engine, container: Container) -> list[tuple[str, str]]:
                 found = upper.lines(tree.upper, tree.below, tree.left_out)
             except OSError as error:
                 raise _failed("read", container, error) from error
-            return [(one.kind, os.fsdecode(one.path)) for one in found]
+            # What is no UTF-8 has no way over the socket: it is told escaped.
+            return [(one.kind, one.path.decode(errors="backslashreplace")) for one in found]
 
     return await trio.to_thread.run_sync(run)
 
 
 async def export(engine: Engine, container: Container, fd: int) -> None:
     """The whole tree as a tar, to `fd`. BadRequest: nobody takes it."""
-    os.set_blocking(fd, True)
 
     def run() -> None:
         with opened(engine, container) as tree:
@@ -122,15 +122,12 @@ def write_layer(engine: Engine, container: Container, sink: Callable[[bytes], ob
 
 
 def writer_to(fd: int, deed: str) -> Callable[[bytes], None]:
-    """A sink that writes all to a blocking fd, and ends with the caller's request."""
+    """A sink that writes all to an fd, and ends with the caller's request."""
 
     def write(data: bytes) -> None:
-        trio.from_thread.check_cancelled()
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(fd, rest) :]
-            except OSError as error:
-                raise BadRequest(deed, "to the given file", (error.strerror or str(error)).lower()) from error
+        try:
+            patient.write(fd, data, trio.from_thread.check_cancelled)
+        except OSError as error:
+            raise BadRequest(deed, "to the given file", (error.strerror or str(error)).lower()) from error
 
     return write

@@ -76,7 +76,6 @@ async def copy_from(engine: Engine, container: Container, wish: CopyFrom, fd: in
                 raise BadRequest("copy", wish.name, "that is no name of a file")
             found = packed(parent, name, shown, _spared(root))
             if not into_directory:
-                os.set_blocking(fd, True)
                 return _written(found, writer_to(fd, "copy"), check)
             with piped(lambda sink: _written(found, sink, _never)) as chunks:
                 return Placer(fd, check, wish.owners).run(Reader(Feed(chunks), DEFAULT))
@@ -95,7 +94,7 @@ async def copy_to(engine: Engine, container: Container, wish: CopyTo, fd: int) -
         if not from_directory:
             target = _directory(root, wish.path)
             try:
-                chunks = plain(fd)
+                chunks = plain(fd, check)
                 return _unpacked(Feed(chunks), Placer(target, check, owners=True), "archive")
             finally:
                 os.close(target)
@@ -113,8 +112,6 @@ async def copy_to(engine: Engine, container: Container, wish: CopyTo, fd: int) -
         finally:
             os.close(target)
 
-    if not from_directory:
-        os.set_blocking(fd, True)
     return await _in_root(engine, container, copy, wish.path, writable=True)
 
 

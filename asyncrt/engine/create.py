@@ -118,7 +118,6 @@ async def create(engine: Engine, options: Options, count: int, recipe: Recipe) -
         engine.table.release_names(names)
         if made:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(engine.directories.volumes.remove, ids)
                 await trio.to_thread.run_sync(engine.directories.remove, ids)
         raise
 

@@ -155,7 +155,7 @@ async def auto_remove(engine: Engine, id: str) -> None:
     if task is not None:
         await task.gone.wait()  # its shim stays as long as somebody reads: a removal would take the rest from them
     try:
-        await remove(engine, id, force=True, volumes=True)
+        await remove(engine, id, force=True)
     except AsyncrtError as error:
         if not isinstance(error, NoSuchObject):
             _log.error("remove after exit", container=id, error=str(error))

@@ -2,7 +2,7 @@
 
     ROOT/volumes/ID/N       the Nth of options.image_volumes of container ID
 
-Made and filled when the container is; removed with it by `rm -v` and `--rm`, else kept, as docker keeps it. Content is
+Made and filled when the container is, and removed with it: no verb could find what was left. Content is
 looked up in the image's layers, symlinks followed inside them alone (CVE-2022-23648), and copied on dirfds. A plan is
 shared by all containers of one request: it binds the source `volume:N`, which each Spawn brings as an fd.
 """

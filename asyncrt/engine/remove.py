@@ -20,11 +20,8 @@ END_SECONDS = 30.0  # for a killed container; past it something in the kernel is
 GO_SECONDS = 10.0  # for a shim that was let go
 
 
-async def remove(engine: Engine, id: str, force: bool, volumes: bool = False) -> None:
-    """Conflict if it runs and `force` is not asked for; StorageFailed names what stays behind.
-
-    `volumes`: those that its image asked for go as well.
-    """
+async def remove(engine: Engine, id: str, force: bool) -> None:
+    """Conflict if it runs and `force` is not asked for; StorageFailed names what stays behind."""
     while (other := engine.removing.get(id)) is not None:
         try:
             return await other.wait()
@@ -36,7 +33,7 @@ async def remove(engine: Engine, id: str, force: bool, volumes: bool = False) ->
         raise NoSuchObject("remove", id[:12], "there is no such container")
     engine.removing[id] = outcome = Promise[None]()
     try:
-        await _remove(engine, container, force, volumes)
+        await _remove(engine, container, force)
         outcome.set(None)
     except AsyncrtError as error:
         outcome.fail(error)
@@ -46,13 +43,11 @@ async def remove(engine: Engine, id: str, force: bool, volumes: bool = False) ->
         outcome.fail(Conflict("remove", container.name, "who asked for it left before it was done", "ask again"))
 
 
-async def _remove(engine: Engine, container: Container, force: bool, volumes: bool) -> None:
+async def _remove(engine: Engine, container: Container, force: bool) -> None:
     task = engine.tasks.get(container.id) or engine.leaving.get(container.id)
     if task is not None:
         await _end(engine, container, task, force)
     await engine.let_go(container.id)
-    if volumes and container.options.image_volumes:
-        await trio.to_thread.run_sync(engine.directories.volumes.remove, [container.id])
     await engine.sweeper.remove(container.id)
     with trio.CancelScope(shield=True):
         gone = AppendEvent("destroy", container.id, container.name)

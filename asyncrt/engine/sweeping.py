@@ -62,21 +62,26 @@ class Directories:
         return list(zip(self.volumes.places(id, len(targets)), targets, strict=True))
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Both, for each id; gone already is fine. StorageFailed names what would not go."""
+        """All of it, for each id; gone already is fine. StorageFailed names what would not go.
+
+        The volumes too: no verb could find them afterwards.
+        """
         parent = os.open(self.containers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             failures = [failure for id in ids for failure in remove_tree(parent, id, str(self.containers))]
         finally:
             os.close(parent)
         self.snapshots.remove(ids)
+        self.volumes.remove(ids)
         if failures:
             raise StorageFailed("remove", str(self.containers), "; ".join(map(str, failures)))
 
     def known(self) -> set[str]:
         """Every id that has something on disk."""
         ids = set(self.snapshots.keys())
-        with contextlib.suppress(FileNotFoundError):
-            ids.update(os.listdir(self.containers))
+        for directory in (self.containers, self.volumes.directory):
+            with contextlib.suppress(FileNotFoundError):
+                ids.update(os.listdir(directory))
         return ids
 
 

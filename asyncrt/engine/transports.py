@@ -2,9 +2,9 @@
 
     source -> every blob in the store, by digest -> (another form, if the destination needs it) -> destination
 
-What passes through is nobody's once it has arrived: no name refers to it, and the next collection takes it. A copy that
-was broken off finds there what it had. Digests stay what they are unless the form changes: OCI's layouts hold OCI's
-documents, docker's archives have none at all, and --format says what the user wants.
+What passes through is nobody's once it has arrived: no name refers to it, and the collection behind a copy takes it. A
+copy that was broken off finds there what it had. Digests stay what they are unless the form changes: OCI's layouts hold
+OCI's documents, docker's archives have none at all, and --format says what the user wants.
 """
 
 from __future__ import annotations
@@ -201,7 +201,6 @@ def _write_archive(path: Path, fill: Callable[[Callable[[bytes], object]], None]
                     file.write(data)
 
                 fill(write)
-            beside.chmod(0o644)
             beside.replace(path)
         except BaseException:
             beside.unlink(missing_ok=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import os
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from asyncrt.errors import BadImage, StorageFailed
+from asyncrt.layers import patient
 from asyncrt.layers.deflate import Deflated, Written
 from asyncrt.layers.limits import DEFAULT
 
@@ -30,11 +30,9 @@ def squeezed(fd: int, sink: Callable[[bytes], object], check: Callable[[], None]
 
     That it is a tar, and one to be unpacked, is for who unpacks it to see.
     """
-    os.set_blocking(fd, True)
     deflated = Deflated(sink, "gzip")
     size = 0
-    for chunk in plain(fd):
-        check()
+    for chunk in plain(fd, check):
         size += len(chunk)
         if size > DEFAULT.tar_bytes:
             raise BadImage("read archive", "", f"uncompressed it has more than {DEFAULT.tar_bytes} bytes", "a bomb?")
@@ -42,16 +40,16 @@ def squeezed(fd: int, sink: Callable[[bytes], object], check: Callable[[], None]
     return deflated.finish()
 
 
-def plain(fd: int) -> Iterator[bytes]:
+def plain(fd: int, check: Callable[[], None]) -> Iterator[bytes]:
     """The bytes of a file or pipe, inflated where a magic number says so; several streams in a row are one."""
-    data = _read(fd)
-    while data and len(data) < 6 and (more := _read(fd)):  # a pipe may give single bytes
+    data = _read(fd, check)
+    while data and len(data) < 6 and (more := _read(fd, check)):  # a pipe may give single bytes
         data += more
     form = next((form for magic, form in _MAGIC if data.startswith(magic)), "")
     if not form:
         while data:
             yield data
-            data = _read(fd)
+            data = _read(fd, check)
         return
     decoder = _decoder(form)
     while data:
@@ -62,19 +60,19 @@ def plain(fd: int) -> Iterator[bytes]:
             raise BadImage("read archive", "", f"its {form} is damaged: {str(error).lower()}") from None
         data = decoder.unused_data if decoder.eof else b""
         if not data:
-            data = _read(fd)
+            data = _read(fd, check)
         if decoder.eof and data:
             if not data.strip(b"\0"):  # padding
-                data = _read(fd)
+                data = _read(fd, check)
                 continue
             decoder = _decoder(form)
     if not decoder.eof:
         raise BadImage("read archive", "", f"its {form} ends in the middle", "it was cut short where it was made")
 
 
-def _read(fd: int) -> bytes:
+def _read(fd: int, check: Callable[[], None]) -> bytes:
     try:
-        return os.read(fd, _CHUNK)
+        return patient.read(fd, _CHUNK, check)
     except OSError as error:
         raise StorageFailed("read", "archive", (error.strerror or str(error)).lower()) from error
 

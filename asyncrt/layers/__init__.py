@@ -15,6 +15,7 @@ an open file, wherever it came from.
     apply         all of that for one layer: verified, bounded, undone by nobody (the snapshot is dropped)
     writer        entries to a tar
     changes       what an upper layer, or one tree against another, says
+    patient       others' fds, without waiting for ever
     upper         an upper layer against what lies below: its changes, diff's lines, the merged tree
     deflate       a tar to gzip or zstd, with digest and diffID
 

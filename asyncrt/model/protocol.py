@@ -75,17 +75,7 @@ from asyncrt.model.limits import Limits
 from asyncrt.model.moving_requests import Copy, Login, Logout, Unpack
 from asyncrt.model.options import ExecOptions, Options
 from asyncrt.model.request import Request
-from asyncrt.model.tree_requests import (
-    Commit,
-    CopyFrom,
-    CopyTo,
-    Diff,
-    Export,
-    Import,
-    InspectImages,
-    PathStat,
-    PruneImages,
-)
+from asyncrt.model.tree_requests import TreeRequest
 
 VERSION = 2
 NOT_THIS, FROM_NOW, OLDEST = -1, -2, -3  # in place of an offset into a stream
@@ -156,12 +146,11 @@ class Stop(Request, frozen=True):
 
 
 class Remove(Request, frozen=True):
-    """`force` kills what runs; `all` takes every container instead of refs; `volumes` takes theirs along."""
+    """`force` kills what runs; `all` takes every container instead of refs."""
 
     refs: tuple[str, ...] = ()
     force: bool = False
     all: bool = False
-    volumes: bool = False
 
 
 class Logs(Request, frozen=True):
@@ -338,15 +327,7 @@ AnyRequest = (
     | Unpack
     | Login
     | Logout
-    | Diff
-    | Export
-    | Commit
-    | Import
-    | PathStat
-    | CopyFrom
-    | CopyTo
-    | InspectImages
-    | PruneImages
+    | TreeRequest
     | CloseStdin
     | Resize
     | Exec

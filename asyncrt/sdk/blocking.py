@@ -179,11 +179,8 @@ class Client:
         """SIGTERM, then SIGKILL after `timeout` seconds."""
         return each(self.call(Stop(tuple(refs), timeout)), Outcome)
 
-    def remove(
-        self, refs: Iterable[str] = (), force: bool = False, all: bool = False, volumes: bool = False
-    ) -> Iterator[Outcome]:
-        """With `volumes` those that the containers' images asked for go as well."""
-        return each(self.call(Remove(tuple(refs), force, all, volumes)), Outcome)
+    def remove(self, refs: Iterable[str] = (), force: bool = False, all: bool = False) -> Iterator[Outcome]:
+        return each(self.call(Remove(tuple(refs), force, all)), Outcome)
 
     def pause(self, refs: Iterable[str]) -> Iterator[Outcome]:
         return each(self.call(Pause(tuple(refs))), Outcome)

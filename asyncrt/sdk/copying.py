@@ -93,4 +93,6 @@ def destination(path: str, found: Stat, contents: bool = False) -> End:
 def _translated(path: str, error: OSError) -> BadRequest | NoSuchObject:
     if isinstance(error, FileNotFoundError):
         return NoSuchObject("copy", path, "there is no such file or directory")
+    if isinstance(error, NotADirectoryError):
+        return BadRequest("copy", path, "it is no directory, or a part of it is none")
     return BadRequest("copy", path, (error.strerror or str(error)).lower())

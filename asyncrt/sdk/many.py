@@ -165,7 +165,7 @@ async def removed(reach: Reach, ids: Sequence[str]) -> None:
     """Remove these, running or not; what is gone already is fine. A supervisor that dies meanwhile is asked again."""
     for attempt in range(ATTEMPTS):
         try:
-            return await outcomes(reach, Remove(tuple(ids), force=True, volumes=True), missing_ok=True)
+            return await outcomes(reach, Remove(tuple(ids), force=True), missing_ok=True)
         except Unavailable:
             if attempt == ATTEMPTS - 1:
                 raise

@@ -165,15 +165,10 @@ class Runtime:
         for ref in refs:
             await (await self.get(ref, timeout=timeout)).kill(signal, timeout=timeout)
 
-    async def remove(
-        self, *refs: str, force: bool = False, volumes: bool = False, timeout: float | None = None
-    ) -> None:
-        """Remove these; the first error is raised once all were tried. Conflict for what runs, unless `force`.
-
-        `volumes`: those that their images asked for go as well.
-        """
+    async def remove(self, *refs: str, force: bool = False, timeout: float | None = None) -> None:
+        """Remove these; the first error is raised once all were tried. Conflict for what runs, unless `force`."""
         with within(timeout, "remove", ", ".join(refs)):
-            await outcomes(self._reach, Remove(refs, force, volumes=volumes))
+            await outcomes(self._reach, Remove(refs, force))
 
     async def pull(self, image: str, *, platform: str = "", timeout: float | None = None) -> str:
         """Fetch and unpack an image; its name in full. run() and create() do so for what is not here.

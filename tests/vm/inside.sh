@@ -22,7 +22,7 @@ imported() { # what run.sh packed, from memory and in its place
     done
 }
 
-run() {
+prepare() {
     [ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || {
         printf 'vm: /sys/fs/cgroup is no cgroup2\n' >&2
         return 1
@@ -40,8 +40,19 @@ run() {
     cd "$project" || return 1
     modprobe -q loop || true # the machine's only disk, for limits on one
     truncate -s 1M /tmp/disk && losetup -f /tmp/disk || true
-    printf -- '-- kernel %s, pytest %s\n' "$(uname -r)" "$*"
+    printf -- '-- kernel %s: %s\n' "$(uname -r)" "$*"
+}
+
+run() {
+    prepare pytest "$@" || return
     .venv/bin/python -m pytest -p no:cacheprovider "$@"
+}
+
+# What CI runs: limits, what is told of them, and the command line, in a few interpreters.
+lane() {
+    prepare lane || return
+    .venv/bin/python -m tests.vm.limits || return
+    sh tests/vm/smoke.sh
 }
 
 # Longer, by hand, a file a boot (emulated: `ASYNCRT_VM_SECONDS=1500 just test-v2 -q -m root FILE`): all of
@@ -57,6 +68,7 @@ selection() {
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 deed=run
 [ $# != 0 ] || deed=selection
+[ "$*" != lane ] || deed=lane
 if [ -e /dev/virtio-ports/virtme.ret ]; then # udev is there: virtme-ng connected the streams and takes the status
     "$deed" "$@"
 else

@@ -269,20 +269,32 @@ def test_a_start_waits_for_a_copy(shared: Engine, image: str, tmp_path: Path) ->
 
 
 def test_a_caller_who_leaves(shared: Engine, image: str) -> None:
+    """Its stdin stays open behind it, so nothing but its leaving can end the copy."""
     shared.cli("run", "-d", "--name", "box", image, "sleep", "600", check=True)
     copy = shared.popen("cp", "-", "box:/tmp", stdin=subprocess.PIPE)
     assert copy.stdin is not None
-    with tarfile.open(fileobj=copy.stdin, mode="w|") as tar:
-        for name in ("whole", "half"):
-            member = tarfile.TarInfo(name)
-            member.size = 1 << 20
-            if name == "half":
-                copy.stdin.write(member.tobuf() + bytes(1000))
-                copy.stdin.flush()
-                until(lambda: "tmp/whole" in listing(shared, "/tmp"), "the first is there")
-                break
-            tar.addfile(member, io.BytesIO(bytes(1 << 20)))
-        copy.kill()
-        copy.wait(30)
-        assert listing(shared, "/tmp") == ["tmp", "tmp/whole"], "what is not whole has no name"
-        tar.fileobj = io.BytesIO()
+    for name, size in (("whole", 1 << 20), ("half", 1000)):
+        member = tarfile.TarInfo(name)
+        member.size = 1 << 20
+        copy.stdin.write(member.tobuf() + bytes(size))
+    copy.stdin.flush()
+    until(lambda: "tmp/whole" in listing(shared, "/tmp"), "the first is there")
+    copy.kill()
+    copy.wait(30)
+    until(lambda: not open_pipes(shared), "the supervisor let go of it")
+    copy.stdin.close()
+    assert listing(shared, "/tmp") == ["tmp", "tmp/whole"], "what is not whole has no name"
+
+
+def open_pipes(engine: Engine) -> list[str]:
+    """The pipes that others' ends of the supervisor's are: what a copy left open."""
+    fds = Path(f"/proc/{engine.supervisor_pid()}/fd")
+    mine = {os.readlink(path) for path in Path("/proc/self/fd").iterdir() if os.path.islink(path)}
+    return [link for path in fds.iterdir() if (link := readlink(path)).startswith("pipe:") and link in mine]
+
+
+def readlink(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""

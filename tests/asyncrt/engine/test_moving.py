@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.asyncrt.engine.test_images import NAME, archive, layer
+from tests.asyncrt.engine.test_images import NAME, archive, blobs, layer
 from tests.asyncrt.layers.trees import Seen, look, plant
 from tests.asyncrt.registry.peer import PROGRAM, Registry, needs_registry
 from tests.engine import Engine
@@ -98,6 +98,9 @@ def tree(engine: Engine, image: str, path: Path) -> dict[str, Seen]:
 def test_there_and_back(here: Engine, tmp_path: Path, transport: str) -> None:
     where = place(transport, tmp_path)
     there = here.cli("copy", f"asyncrt:{NAME}", where, check=True).stdout.strip()
+    before = sorted(blobs(here))
+    here.cli("copy", where, f"dir:{tmp_path / 'through'}", check=True)
+    assert sorted(blobs(here)) == before, "what only passes through does not stay"
     back = here.cli("copy", "-q", where, "asyncrt:again:v2", check=True).stdout.strip()
     assert there == digest(here)
     if transport != "docker-archive":  # which has no manifest to keep
