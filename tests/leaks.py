@@ -35,8 +35,8 @@ NAMES = re.compile(r"asyncrt-|shimd|-m asyncrt\b|/asyncrt ")
 # of its own (tests/shimd/command/test_planner.py).
 PLANNER = "asyncrt-planner"
 PLANNERS_PLACE = "/run/asyncrt-oci-planner"
-# What an engine that outlives a test does with its images in its own time: it makes the directory of layers with the first,
-# marks those that are on the disk by now, and keeps init layers until no container is left.
+# What an engine that outlives a test does with its images in its own time: it makes the directory of layers with the
+# first, marks those that are on the disk by now, and keeps init layers until no container is left.
 _LATER = re.compile(r"/layers/overlay(/[^/]+/settled)?$|/layers/init/")
 TEMP_OF_PID = re.compile(r"^/tmp/asyncrt-(\d+)-")
 # The kernel ends namespaces, cgroups and mounts some time after the last process: RCU grace periods,

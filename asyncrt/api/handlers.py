@@ -117,6 +117,12 @@ async def serve(engine: Engine, request: p.AnyRequest, fds: list[int], item: Sen
             task = stop.task_of(engine, engine.table.find(request.ref, "kill exec in"), "kill exec in")
             await task.kill(request.signal, request.exec)
             return None
+        case p.LeaveExec():
+            if len(fds) != 1:
+                raise BadRequest("leave exec in", request.ref, "one fd is needed", "the master of its terminal")
+            task = stop.task_of(engine, engine.table.find(request.ref, "leave exec in"), "leave exec in")
+            await task.keep_terminal(request.exec, fds)
+            return None
         case p.Exec():
             return await exec_(engine, request, fds, item)
         case p.WaitExec():

@@ -2,7 +2,8 @@
 
 Our stdio is handed over as it is, so nothing is copied, but for terminals: a process that holds one could
 push words into our shell's input (TIOCSTI; CVE-2016-2568 and kin). It gets pipes, and we copy. With -t it has a
-terminal of its own, whose master we hold: we copy, set its size, and hang it up when we leave.
+terminal of its own, whose master we hold: we copy, set its size, and hang it up when we end; after the detach keys its
+shim holds it.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from asyncrt.cli.pump import Detached, Pumps
 from asyncrt.cli.say import say
 from asyncrt.cli.terminal import Terminal, set_size, size_of
 from asyncrt.cli.verb import Verb
-from asyncrt.errors import Unavailable
+from asyncrt.errors import Conflict, Unavailable
 from asyncrt.model.container import Exit
 from asyncrt.model.options import ExecOptions
-from asyncrt.model.protocol import Exec, WaitExec
+from asyncrt.model.protocol import Exec, LeaveExec, WaitExec
 from asyncrt.sdk.answer import Answer, typed
 from asyncrt.sdk.blocking import Client, exit_of
 
@@ -115,12 +116,21 @@ class Session:
             except Detached:
                 if terminal is not None:
                     terminal.sane()
-                say("left the exec: its terminal hangs up")
+                self._leave(client, master)
                 return 0
             finally:
                 signal.signal(signal.SIGWINCH, signal.SIG_DFL)
                 os.close(master)
             return code
+
+    def _leave(self, client: Client, master: int) -> None:
+        """Its terminal goes to who holds it on; where nobody does, it hangs up with us."""
+        try:
+            client.call(LeaveExec(self._ref, self.id), [master]).result()
+        except (Conflict, Unavailable) as error:
+            say(f"left the exec, which hangs up: {error.cause}")
+        else:
+            say("left the exec running; what it shows goes nowhere")
 
     def _begun(self, answer: Answer) -> list[int]:
         """It runs; the fds that came with the word of it. Raises StartFailed, Conflict, Unavailable."""
@@ -189,7 +199,7 @@ VERB = Verb(
         Flag("env-file", "", "FILE", "variables, one a line"),
         Flag("workdir", "w", "DIR", "where it starts"),
         Flag("user", "u", "USER[:GROUP]", "names or numbers"),
-        Flag("detach-keys", "", "KEYS", f"leave its terminal, which hangs up ({keys.DEFAULT})"),
+        Flag("detach-keys", "", "KEYS", f"leave it running, from its terminal ({keys.DEFAULT})"),
     ),
     least=2,
     stop=True,

@@ -48,6 +48,7 @@ What each request answers:
     Exec                fds: stdin, stdout, stderr, or none with a terminal; Item: {"exec": id, "pid": n}, and with a
                         terminal its master as fd; End: Exit
     KillExec            End
+    LeaveExec           fd: the master of its terminal; End
     WaitExec            End: Exit
     Events              Item: Event; End only with follow=False
     Shutdown            End: {"supervisor_pid": n}; the supervisor is gone when the connection closes
@@ -264,6 +265,13 @@ class KillExec(Request, frozen=True):
     signal: int = 9
 
 
+class LeaveExec(Request, frozen=True):
+    """Leave an exec's terminal to its shim, which drops what it shows. Conflict if there is none (any more)."""
+
+    ref: str
+    exec: str
+
+
 class WaitExec(Request, frozen=True):
     """How an exec ended, also after its caller or the supervisor died. Conflict once nobody remembers it.
 
@@ -324,6 +332,7 @@ AnyRequest = (
     | Resize
     | Exec
     | KillExec
+    | LeaveExec
     | WaitExec
     | Events
     | Shutdown

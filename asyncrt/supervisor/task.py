@@ -34,6 +34,7 @@ from shimd.wire.messages import (
     ExecStarted,
     ExitRecord,
     Failed,
+    KeepTerminal,
     Kill,
     Message,
     Query,
@@ -228,6 +229,11 @@ class Task:
         """As wire.Resize. Conflict if there is no terminal."""
         seq = next(self._seq)
         await self._ask(Resize(seq, exec, rows, columns), seq)
+
+    async def keep_terminal(self, exec: str, fds: Sequence[int]) -> None:
+        """As wire.KeepTerminal. Conflict if that exec has no terminal or does not run; the caller keeps its fd."""
+        seq = next(self._seq)
+        await self._ask(KeepTerminal(seq, exec), seq, fds)
 
     async def exec(self, id: str, process: dict[str, Any], fds: Sequence[int]) -> ExecTask:
         """Begin an exec; its promises tell the rest, a refusal, too. LineEnded if the container ended."""

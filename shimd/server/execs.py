@@ -27,6 +27,7 @@ from shimd.spec.validate import load_process
 from shimd.wire import channel
 from shimd.wire.messages import ExecEnded, ExecFailed, ExecStarted, Ready, Refused
 
+SHOWN = 64 * 1024  # bytes of a read
 REMEMBERED = 256  # ends of execs, for a supervisor that comes later
 
 
@@ -36,7 +37,7 @@ class Execution:
     `sync` tells of its set-up; None once that is over.
     """
 
-    __slots__ = ("console", "id", "pid", "pidfd", "ready", "slave", "started_ns", "sync", "trouble")
+    __slots__ = ("console", "id", "kept", "pid", "pidfd", "ready", "slave", "started_ns", "sync", "trouble")
 
     def __init__(
         self, id: str, pid: int, pidfd: int, sync: socket | None = None, console: socket | None = None
@@ -48,6 +49,8 @@ class Execution:
         self.console = console
         self.slave = -1
         """Of its terminal, to resize it: the one master is the client's, so that its death hangs up."""
+        self.kept = -1
+        """The master, once its client has left it to us."""
         self.ready = False
         self.trouble: Trouble | None = None
         self.started_ns = 0
@@ -171,6 +174,7 @@ class Executions:
         while execution.sync is not None:  # the end of its set-up may still wait in the socket
             self._heard(execution)
         os.close(execution.pidfd)
+        self._let_go(execution)
         if execution.slave >= 0:
             os.close(execution.slave)
         if execution.started_ns:
@@ -198,6 +202,31 @@ class Executions:
         if execution.slave < 0:
             raise RuntimeTrouble(Trouble("resize exec", id[:12], "it has no terminal", "exec it with -t"))
         resize(execution.slave, rows, columns)
+
+    def keep(self, id: str, fds: list[int]) -> None:
+        """Hold the master of its terminal until it ends, so that it is not hung up. RuntimeTrouble as resize()."""
+        execution = self._find(id, "keep terminal of exec")
+        if execution.slave < 0 or len(fds) != 1:
+            raise RuntimeTrouble(Trouble("keep terminal of exec", id[:12], "it has no terminal"))
+        self._let_go(execution)
+        execution.kept = fds[0]
+        os.set_blocking(execution.kept, False)
+        self.loop.watch(execution.kept, select.POLLIN, lambda events: self._drop_shown(execution))
+
+    def _drop_shown(self, execution: Execution) -> None:
+        """Nobody sees it; a terminal that is full would stop its program."""
+        try:
+            os.read(execution.kept, SHOWN)
+        except BlockingIOError:
+            return
+        except OSError:  # EIO: nobody has it open
+            self._let_go(execution)
+
+    def _let_go(self, execution: Execution) -> None:
+        if execution.kept >= 0:
+            self.loop.unwatch(execution.kept)
+            os.close(execution.kept)
+            execution.kept = -1
 
     def _find(self, id: str, deed: str) -> Execution:
         for execution in self.by_pid.values():

@@ -40,6 +40,7 @@ from shimd.wire.messages import (
     Ended,
     Exec,
     ExitRecord,
+    KeepTerminal,
     Kill,
     Message,
     Query,
@@ -225,6 +226,10 @@ class Shim:
                 self.answer(message.seq, lambda: self.update(message))
             case Resize():
                 self.answer(message.seq, lambda: self.resize(message))
+            case KeepTerminal():
+                deed = "keep terminal of exec"
+                self.answer(message.seq, lambda: self.execs_for(deed, message.exec).keep(message.exec, fds), fds)
+                return
             case Exec():
                 self.on_exec(message, fds)
                 return
@@ -249,9 +254,7 @@ class Shim:
 
     def kill(self, message: Kill) -> None:
         if message.exec:
-            if self.execs is None:
-                raise RuntimeTrouble(Trouble("kill exec", message.exec, "it is not running", code=NOT_FOUND))
-            self.execs.kill(message.exec, message.signal)
+            self.execs_for("kill exec", message.exec).kill(message.exec, message.signal)
             return
         lifecycle.after(self.state, "kill", self.id[:12])
         try:
@@ -279,10 +282,13 @@ class Shim:
         lifecycle.after(self.state, "attach", self.id[:12])
         if not message.exec:
             self.stdio.resize(message.rows, message.columns)
-        elif self.execs is None:
-            raise RuntimeTrouble(Trouble("resize exec", message.exec[:12], "it is not running", code=NOT_FOUND))
         else:
-            self.execs.resize(message.exec, message.rows, message.columns)
+            self.execs_for("resize exec", message.exec).resize(message.exec, message.rows, message.columns)
+
+    def execs_for(self, deed: str, id: str) -> Executions:
+        if self.execs is None:
+            raise RuntimeTrouble(Trouble(deed, id[:12], "it is not running", code=NOT_FOUND))
+        return self.execs
 
     def on_exec(self, message: Exec, fds: list[int]) -> None:
         try:

@@ -14,6 +14,7 @@ A start:
         | <-------------- Started or Failed ----- |
         | -- Kill, Attach+fds, Exec+fds --------> |
         | -- CloseStdin, Resize, Update --------> |
+        | -- KeepTerminal+fd -------------------> |
         | <- Done, Attached / Refusal (by seq) -- |
         | <- ExecStarted+fd, ExecEnded ---------- |
         | <- Ended ------------------------------ |   once, after the record is on disk
@@ -204,6 +205,13 @@ class Update(NamedTuple):
     resources: dict[str, Any]
 
 
+class KeepTerminal(NamedTuple):
+    """supervisor: the right is the master of an exec's terminal, whose client leaves: hold it, drop what it shows."""
+
+    seq: int
+    exec: str
+
+
 class Exec(NamedTuple):
     """supervisor: run one more process in the container; the rights are its stdin, stdout and stderr.
 
@@ -334,6 +342,7 @@ Message = (
     | Attached
     | CloseStdin
     | Resize
+    | KeepTerminal
     | Update
     | Exec
     | ExecStarted
@@ -383,6 +392,7 @@ NUMBERS: dict[int, type[Message]] = {
     32: Go,
     33: Delivered,
     34: HooksDue,
+    70: KeepTerminal,
     80: AtHooks,
     81: HooksRan,
 }

@@ -89,6 +89,20 @@ def test_detach_keys_leave_it_and_attach_comes_back(screen: Tmux, shared: Engine
     screen.shows("it is remembered")
 
 
+def test_detach_keys_leave_an_exec_running(screen: Tmux, shared: Engine) -> None:
+    before = screen.modes()
+    shared.cli("run", "-d", "--name", "box", "host:", "sleep", "600", check=True)
+    screen.type("asyncrt exec -it box sh\n")
+    screen.shows("\n#")
+    screen.type("sleep 4321\n")
+    until(lambda: "sleep 4321" in shared.cli("top", "box").stdout, "it runs")
+    screen.press("C-p", "C-q")
+    screen.shows("left the exec running")
+    screen.prompt()
+    screen.is_sane(before)
+    assert "sleep 4321" in shared.cli("top", "box").stdout
+
+
 @pytest.mark.parametrize("verb", ["run -it host:", "exec -it box"])
 def test_programs_that_paint(screen: Tmux, shared: Engine, verb: str) -> None:
     if verb.startswith("exec"):

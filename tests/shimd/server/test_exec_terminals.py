@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shimd.linux import freezer
-from shimd.wire.messages import Done, Exec, ExecEnded, ExecFailed, ExecStarted, Refusal, Resize
+from shimd.wire.messages import Done, Exec, ExecEnded, ExecFailed, ExecStarted, KeepTerminal, Refusal, Resize
 from tests.shimd.configs import MOUNTS, config, process_of
 from tests.shimd.line import gone, no_more_fds, until
 from tests.shimd.stage import Container, Stage
@@ -94,6 +94,28 @@ def test_a_client_that_dies_hangs_up(box: Container) -> None:
     shown_until(master, b"ready")
     os.close(master)
     assert box.expect(ExecEnded).record.signal == 1
+
+
+def test_a_terminal_that_is_left_to_the_shim_goes_on(box: Container) -> None:
+    """And what it shows from then on does not stop its program: it is more than any terminal holds."""
+    master = box.exec_on_terminal("e", "sh", "-c", "echo ready; read x; seq 1 100000; exit 7")
+    shown_until(master, b"ready")
+    assert isinstance(box.ask(lambda seq: KeepTerminal(seq, "e"), [master]), Done)
+    os.write(master, b"go on\n")
+    os.close(master)
+    record = box.expect(ExecEnded).record
+    assert (record.code, record.signal) == (7, 0)
+
+
+def test_what_cannot_be_left(box: Container) -> None:
+    box.exec("plain", process_of("sleep", "60"))
+    box.expect(ExecStarted)
+    null = os.open(os.devnull, os.O_RDWR)
+    for id, word in (("plain", "it has no terminal"), ("nobody", "it is not running")):
+        answer = box.ask(lambda seq, id=id: KeepTerminal(seq, id), [null])  # type: ignore[misc]
+        assert isinstance(answer, Refusal)
+        assert word in str(answer.trouble)
+    os.close(null)
 
 
 def test_the_container_goes_and_the_terminal_hangs_up(box: Container) -> None:

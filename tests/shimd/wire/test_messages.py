@@ -93,6 +93,7 @@ def test_the_numbers_are_for_ever() -> None:
         32: "Go",
         33: "Delivered",
         34: "HooksDue",
+        70: "KeepTerminal",
         80: "AtHooks",
         81: "HooksRan",
     }
