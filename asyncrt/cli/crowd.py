@@ -297,7 +297,7 @@ class Crowd:
     def _clean_up(self) -> None:
         ids = tuple(self.members)
         if self._remove and ids:
-            for outcome in self._client.remove(ids, force=True):
+            for outcome in self._client.remove(ids, force=True, volumes=True):
                 if outcome.error is not None:
                     self._live.say(str(from_dict(outcome.error)))
 

@@ -23,7 +23,7 @@ GO_SECONDS = 10.0  # for a shim that was let go
 async def remove(engine: Engine, id: str, force: bool, volumes: bool = False) -> None:
     """Conflict if it runs and `force` is not asked for; StorageFailed names what stays behind.
 
-    `volumes`: those that its image asked for go as well.
+    `volumes`: those that its image asked for go as well, as they always do with one that removes itself.
     """
     while (other := engine.removing.get(id)) is not None:
         try:
@@ -51,7 +51,7 @@ async def _remove(engine: Engine, container: Container, force: bool, volumes: bo
     if task is not None:
         await _end(engine, container, task, force)
     await engine.let_go(container.id)
-    if volumes and container.options.image_volumes:
+    if (volumes or container.options.auto_remove) and container.options.image_volumes:
         await trio.to_thread.run_sync(engine.directories.volumes.remove, [container.id])
     await engine.sweeper.remove(container.id)
     with trio.CancelScope(shield=True):

@@ -219,6 +219,8 @@ def test_export_is_what_commit_makes_as_one_layer(base: Engine) -> None:
     assert set(committed) == set(found)
     for name, member in committed.items():
         other = found[name]
+        if name == ".":
+            continue  # its time is when the container was made
         same = (member.mode, member.uid, member.gid, member.mtime, member.size, member.linkname)
         assert same == (other.mode, other.uid, other.gid, other.mtime, other.size, other.linkname), name
 
