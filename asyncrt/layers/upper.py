@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from asyncrt.errors import StorageFailed
 from asyncrt.layers.changes import ELSEWHERE, OPAQUES, Change, Gone, same
 from asyncrt.layers.failures import shown
-from asyncrt.layers.walk import Found, enter, found_at
+from asyncrt.layers.walk import Found, enter, found_at, root_of
 from asyncrt.snapshots.stack import Level
 
 Kind = Literal["A", "C", "D"]
@@ -94,6 +94,9 @@ def changed(upper: int, below: Level, left_out: LeftOut) -> Iterator[Changed]:
     stack = [_step(upper, b".", b"", below.above(b"/"))]
     waiting: list[tuple[bytes, int, bytes]] = []  # unchanged directories above: path, parent, name
     try:
+        root, old = root_of(upper), root_of(below.fds[0]) if below.fds else None
+        if old is not None and _owned(root) != _owned(old):  # its time changes with every name in it
+            yield Changed("C", root)
         while stack:
             step = stack[-1]
             if not step.names:
@@ -136,6 +139,10 @@ def changed(upper: int, below: Level, left_out: LeftOut) -> Iterator[Changed]:
     finally:
         for step in stack:
             _leave(step)
+
+
+def _owned(found: Found) -> tuple[int, int, int]:
+    return found.status.st_mode, found.status.st_uid, found.status.st_gid
 
 
 def _above(waiting: list[tuple[bytes, int, bytes]]) -> Iterator[Changed]:

@@ -223,9 +223,8 @@ def test_export_is_what_commit_makes_as_one_layer(base: Engine) -> None:
         other = found[name]
         if name == ".":
             member.mtime = other.mtime  # a container's root is as old as the container
-        assert (member.mode, member.uid, member.gid, member.mtime) == (other.mode, other.uid, other.gid, other.mtime), (
-            name
-        )
+        owned = (member.mode, member.uid, member.gid, member.mtime)
+        assert owned == (other.mode, other.uid, other.gid, other.mtime), name
         if name not in ("twin", "etc/passwd"):  # either may be the file, the other is its link
             assert (member.size, member.linkname) == (other.size, other.linkname), name
     assert {committed["twin"].type, committed["etc/passwd"].type} == {tarfile.LNKTYPE, tarfile.REGTYPE}

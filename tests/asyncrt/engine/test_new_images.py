@@ -86,7 +86,7 @@ def test_what_commit_makes_others_unpack_alike(base: Engine, tmp_path: Path) -> 
         direct = tmp_path / "direct"
         direct.mkdir()
         did("tar", "-C", direct, "-xf", tmp_path / "new.tar")
-        did("oci-image-tool", "validate", "--type", "imageLayout", "--ref", "name=1", direct)
+        did("oci-image-tool", "validate", "--type", "image", "--ref", "name=1", direct)
     ours, theirs = told(exported(base, id, tmp_path / "ours")), told(tmp_path / "bundle/rootfs")
     assert ours.keys() == theirs.keys()
     assert [path for path in ours if ours[path] != theirs[path]] == []

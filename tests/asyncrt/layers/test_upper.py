@@ -218,6 +218,12 @@ def test_lines_as_docker_has_them(disk: Disk) -> None:
     ]
 
 
+def test_the_root_s_own_mode(disk: Disk) -> None:
+    disk.prepare()
+    disk.change(lambda root: root.chmod(0o700))
+    assert disk.lines() == ["C /"]
+
+
 def test_what_is_left_out(disk: Disk) -> None:
     (disk.low / "etc").mkdir()
     (disk.low / "etc/hosts").write_text("the image's")
