@@ -2,10 +2,12 @@
 # A runtime with runc's command line, for callers that speak crun's: what it lacks is left out of the words.
 # One word of crun's is added: cases about NOTIFY_SOCKET run only where --version says +SYSTEMD.
 #   FOREIGN_RUNTIME   the runtime
-[ "$*" != --version ] || {
+case " $* " in
+*" --version "*)
     "$FOREIGN_RUNTIME" --version && echo +SYSTEMD
     exit
-}
+    ;;
+esac
 count=$#
 while [ "$count" -gt 0 ]; do
     word=$1
