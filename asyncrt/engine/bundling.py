@@ -113,7 +113,8 @@ def _unpack(images: Images, found: Found, rootfs: Path) -> None:
 
 def _config(found: Found, rootfs: Path) -> dict[str, Any]:
     """The image's config as a runtime's; names of users are looked up in the files beside it."""
-    options = laid_over(Options(image=""), found)
+    # Volumes of the engine are not the bundle's: the image's places for them get a tmpfs below, as umoci does.
+    options = msgspec.structs.replace(laid_over(Options(image=""), found), image_volumes=())
     if not (*options.entrypoint, *options.args):
         options = msgspec.structs.replace(options, args=("sh",))  # as umoci and oci-image-tool have it
     config = policy.config_for(options, Source("rootfs", str(rootfs)), rootfs.parent, rootfs.parent)
