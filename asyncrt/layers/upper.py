@@ -119,7 +119,8 @@ def changed(upper: int, below: Level, left_out: LeftOut) -> Iterator[Changed]:
             if was is None and path in left_out.mounts and _is_empty(found):
                 continue
             if not found.is_directory:
-                if was is None or not same(was, found):
+                # What has another name up here was linked: without it in the layer, that one would be a copy.
+                if was is None or found.status.st_nlink > 1 or not same(was, found):
                     kind: Kind = "A" if was is None else "C"
                     yield from _above(waiting)
                     yield Changed(kind, found)

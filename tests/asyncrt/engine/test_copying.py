@@ -124,8 +124,8 @@ def test_into_it(box: Engine, tmp_path: Path, source: str, target: str, where: s
 def test_owners_modes_and_symlinks(box: Engine, tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("x")
-    file.chmod(0o4750)
     os.chown(file, 1234, 56)
+    file.chmod(0o4750)  # behind it: chown(2) clears the bit
     os.utime(file, ns=(1, 10**18 + 5))
     (tmp_path / "ln").symlink_to("f")
     (tmp_path / "dangling").symlink_to("nowhere")
@@ -248,7 +248,8 @@ def test_a_start_waits_for_a_copy(shared: Engine, image: str, tmp_path: Path) ->
     """Two overlays on one upper directory are undefined: the second comes after the first."""
     shared.cli("run", "--name", "box", image, "true", check=True)
     read_end, write_end = os.pipe()
-    copy = shared.popen("cp", "-", "box:/tmp", stdin=read_end)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    copy = shared.popen("cp", "-", "box:/tmp", stdin=read_end, **quiet)
     os.close(read_end)
     out = os.fdopen(write_end, "wb")
     with tarfile.open(fileobj=out, mode="w|") as tar:
@@ -271,7 +272,8 @@ def test_a_start_waits_for_a_copy(shared: Engine, image: str, tmp_path: Path) ->
 def test_a_caller_who_leaves(shared: Engine, image: str) -> None:
     """Its stdin stays open behind it, so nothing but its leaving can end the copy."""
     shared.cli("run", "-d", "--name", "box", image, "sleep", "600", check=True)
-    copy = shared.popen("cp", "-", "box:/tmp", stdin=subprocess.PIPE)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    copy = shared.popen("cp", "-", "box:/tmp", stdin=subprocess.PIPE, **quiet)
     assert copy.stdin is not None
     for name, size in (("whole", 1 << 20), ("half", 1000)):
         member = tarfile.TarInfo(name)
