@@ -77,7 +77,7 @@ async def copy_from(engine: Engine, container: Container, wish: CopyFrom, fd: in
             found = packed(parent, name, shown, _spared(root))
             if not into_directory:
                 return _written(found, writer_to(fd, "copy"), check)
-            with piped(lambda sink: _written(found, sink, _never)) as chunks:
+            with piped(lambda sink: _written(found, sink, _never, holes=True)) as chunks:
                 return Placer(fd, check, wish.owners).run(Reader(Feed(chunks), DEFAULT))
         finally:
             os.close(parent)
@@ -107,7 +107,7 @@ async def copy_to(engine: Engine, container: Container, wish: CopyTo, fd: int) -
         target, called = _destination(root, wish.path, own, is_directory)
         try:
             found = packed(fd, source, called)
-            with piped(lambda sink: _written(found, sink, _never)) as pieces:
+            with piped(lambda sink: _written(found, sink, _never, holes=True)) as pieces:
                 return _unpacked(Feed(pieces), Placer(target, check, wish.owners), os.fsdecode(source))
         finally:
             os.close(target)
@@ -128,7 +128,9 @@ def _unpacked(feed: Feed, placer: Placer, subject: str) -> int:
         raise type(error)("copy", subject, error.cause, error.hint, error.code) from error
 
 
-def _written(found: Iterator[Found], sink: Callable[[bytes], object], check: Callable[[], None]) -> int:
+def _written(
+    found: Iterator[Found], sink: Callable[[bytes], object], check: Callable[[], None], holes: bool = False
+) -> int:
     count = 0
 
     def counted() -> Iterator[Found]:
@@ -137,7 +139,7 @@ def _written(found: Iterator[Found], sink: Callable[[bytes], object], check: Cal
             count += 1
             yield one
 
-    changes.write(counted(), sink, "plain", check, live=True)
+    changes.write(counted(), sink, "plain", check, live=True, holes=holes)
     return count
 
 

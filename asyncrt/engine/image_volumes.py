@@ -89,7 +89,7 @@ def _fill(place: str, target: str, root: Level) -> None:
             return
         try:
             found = upper.whole(None, level, LeftOut())
-            with piped(lambda sink: changes.write(found, sink, "plain")) as chunks:
+            with piped(lambda sink: changes.write(found, sink, "plain", holes=True)) as chunks:
                 Placer(directory, _nothing, owners=True).run(Reader(Feed(chunks), DEFAULT))
             _dress(directory, level.fds[0])
         finally:

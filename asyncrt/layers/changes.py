@@ -173,10 +173,13 @@ def write(
     form: Form = "gzip",
     check: Callable[[], None] = _nothing,
     live: bool = False,
+    holes: bool = False,
 ) -> Written:
     """The layer of these changes. StorageFailed: the disk; a file that changed while it was read.
 
     `live`: the tree is in use. What vanishes is left out, what gets shorter is filled up with zeros, as GNU tar does.
+    `holes`: sparse files as such, for a reader of ours. Elsewhere they are zeros: docker and podman read sparse
+    entries, and cannot write the layer again that they have read (Go's archive/tar writes none).
     """
     deflated = Deflated(sink, form)
     writer = Writer(deflated.write)
@@ -188,7 +191,7 @@ def write(
             if isinstance(change, Gone):
                 writer.entry(_whiteout(change))
             elif not stat.S_ISSOCK(change.status.st_mode):
-                _add(writer, change, links, check, live)
+                _add(writer, change, links, check, live, holes)
     except OSError as error:
         subject = shown(change.path) if change else "the tree"
         raise StorageFailed("write layer", subject, (error.strerror or str(error)).lower()) from error
@@ -206,7 +209,12 @@ def _whiteout(gone: Gone) -> Entry:
 
 
 def _add(
-    writer: Writer, found: Found, links: dict[tuple[int, int], bytes], check: Callable[[], None], live: bool
+    writer: Writer,
+    found: Found,
+    links: dict[tuple[int, int], bytes],
+    check: Callable[[], None],
+    live: bool,
+    holes: bool,
 ) -> None:
     entry = found.entry()
     status = found.status
@@ -231,7 +239,7 @@ def _add(
                 raise _changed(found)
             links.pop((status.st_dev, status.st_ino), None)
             return
-        sparse = pieces(file, status)
+        sparse = pieces(file, status) if holes else None
         if sparse is not None:
             entry = entry._replace(sparse=sparse, stored=sum(length for _, length in sparse.pieces))
         writer.entry(entry)

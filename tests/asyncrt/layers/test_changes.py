@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from asyncrt.errors import BadImage, StorageFailed
-from asyncrt.layers.changes import of_trees, of_upper
+from asyncrt.layers.changes import of_trees, of_upper, write
 from asyncrt.layers.deflate import Written
 from asyncrt.layers.inflate import Form
+from asyncrt.layers.walk import walk
 from asyncrt.model.digest import Digest
 from tests.asyncrt.layers.tars import names, read, unpack
 from tests.asyncrt.layers.trees import Seen, look, plant
@@ -53,6 +54,21 @@ def test_a_tree_comes_back_as_it_was(tree: Path, tmp_path: Path, form: Form) -> 
     assert applied.size == written.tar_size
     assert look(tmp_path / "again") == told(tree)
     assert pack(tmp_path / "again", form=form)[0] == data
+
+
+def test_holes_are_zeros_in_a_layer_and_holes_for_a_reader_of_ours(tree: Path, tmp_path: Path) -> None:
+    """docker and podman read sparse entries and cannot write such a layer again."""
+    plain, _ = pack(tree)
+    parts: list[bytes] = []
+    directory = os.open(tree, os.O_RDONLY)
+    try:
+        write(walk(directory), parts.append, "plain", holes=True)
+    finally:
+        os.close(directory)
+    ours = b"".join(parts)
+    assert (b"GNU.sparse" in plain, b"GNU.sparse" in ours) == (False, True)
+    unpack(ours, tmp_path / "again")
+    assert look(tmp_path / "again")["sparse"] == told(tree)["sparse"]
     assert (tmp_path / "again/sparse").stat().st_blocks * 512 < 1 << 20
 
 
