@@ -181,7 +181,7 @@ def test_to_a_registry_and_back(here: Engine, tmp_path: Path) -> None:
         assert blobs(here) == []
         assert here.cli("run", "--rm", "-q", name, check=True).stdout == "image 12 /tmp\n"
         steps = here.cli("pull", "--format", "json", name, check=True).stdout.splitlines()
-        assert {json.loads(line)["state"] for line in steps} == {"there"}
+        assert {json.loads(line)["state"] for line in steps} == {"waiting", "there"}, "named, and none is fetched"
         missing = here.cli("pull", f"{registry.host}/nope")
         assert missing.returncode == 1
         assert "the registry has none" in missing.stderr
