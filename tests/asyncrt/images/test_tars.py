@@ -1,6 +1,7 @@
 """A tar from a pipe or file, in every form that people compress it by."""
 
 import bz2
+import contextlib
 import gzip
 import hashlib
 import lzma
@@ -25,7 +26,7 @@ def piped(data: bytes, piece: int = 60_000) -> tuple[bytes, str, int]:
     read_end, write_end = os.pipe()
 
     def feed() -> None:
-        with os.fdopen(write_end, "wb", buffering=0) as out:
+        with os.fdopen(write_end, "wb", buffering=0) as out, contextlib.suppress(BrokenPipeError):  # it was damaged
             for place in range(0, len(data), piece):
                 out.write(data[place : place + piece])
 
@@ -36,7 +37,7 @@ def piped(data: bytes, piece: int = 60_000) -> tuple[bytes, str, int]:
         written = squeezed(read_end, blob.extend, never)
     finally:
         os.close(read_end)
-    thread.join()
+        thread.join()
     assert written.size == len(blob)
     return bytes(blob), written.diff_id.encoded, written.tar_size
 
