@@ -24,9 +24,9 @@ from typing import Any, Unpack
 from asyncrt.errors import BadRequest, Unavailable
 from asyncrt.model.container import Container as Record
 from asyncrt.model.image import ImageSummary
-from asyncrt.model.image_requests import Images, Pull, Push, RemoveImage, Tag
+from asyncrt.model.image_requests import Images, Load, Pull, Push, RemoveImage, Save, Tag
 from asyncrt.model.location import parse as location
-from asyncrt.model.moving_requests import Copy
+from asyncrt.model.moving_requests import Copy, Login, Logout
 from asyncrt.model.moving_requests import Unpack as UnpackImage
 from asyncrt.model.options import Options
 from asyncrt.model.protocol import Create, Info, Inspect, List, Progress, Remove, Version
@@ -205,6 +205,31 @@ class Runtime:
         """A bundle of an image in the new directory `path`, for any OCI runtime: rootfs and config.json."""
         with within(timeout, "unpack", image):
             await self._reach.ask(UnpackImage(image, _absolute(path), platform))
+
+    async def load(self, fd: int, *, timeout: float | None = None) -> list[str]:
+        """Take the images of an archive or layout, by an fd of a file, pipe or directory; their names in full."""
+        with within(timeout, "load", "images"):
+            answer, _ = await self._reach.call(Load(), [fd])
+            return typed(await answer.result(), list[str])
+        raise AssertionError("unreachable")
+
+    async def save(self, *refs: str, fd: int, format: str = "", timeout: float | None = None) -> None:
+        """Write images into `fd`, as one archive; with "oci-dir" as a layout into that directory. NoSuchObject."""
+        with within(timeout, "save", ", ".join(refs)):
+            answer, _ = await self._reach.call(Save(refs, format), [fd])
+            await answer.result()
+
+    async def login(self, host: str, user: str, password: str, *, timeout: float | None = None) -> str:
+        """Try credentials at a registry and keep them where pulls look for them; where that is. RegistryFailed."""
+        with within(timeout, "log in to", host):
+            return typed(await self._reach.ask(Login(host, user, password)), dict[str, str])["kept"]
+        raise AssertionError("unreachable")
+
+    async def logout(self, host: str, *, timeout: float | None = None) -> bool:
+        """Forget what is kept for a registry; whether there was anything."""
+        with within(timeout, "log out of", host):
+            return typed(await self._reach.ask(Logout(host)), dict[str, bool])["gone"]
+        raise AssertionError("unreachable")
 
     async def images(self, *, timeout: float | None = None) -> _Summaries:
         """Every name and what it means here."""

@@ -7,8 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
+import asyncrt
+from asyncrt.errors import RegistryFailed
 from tests.asyncrt.engine.test_images import NAME, archive, layer
 from tests.asyncrt.registry.peer import PROGRAM, Registry
 from tests.engine import Engine
@@ -63,6 +66,28 @@ def test_login(here: Engine, tmp_path: Path, locked: Registry) -> None:
     here.cli("copy", "--src-creds", "user:secret:word", there, f"dir:{tmp_path / 'dir'}", check=True)
     seen = here.cli("login", "-u", "user", "-p", "secret:word", locked.host, check=True)
     assert "--password-stdin is not" in seen.stderr
+
+
+def test_from_a_program(here: Engine, tmp_path: Path, locked: Registry) -> None:
+    home, saved = tmp_path / "home", tmp_path / "saved.tar"
+    here.cli("daemon", "stop", check=True)
+    here.env["DOCKER_CONFIG"] = str(home)
+    here.cli("images", check=True)
+
+    async def program() -> None:
+        async with asyncrt.connect(str(here.socket), start=False) as rt:
+            with pytest.raises(RegistryFailed):
+                await rt.login(locked.host, "user", "wrong")
+            assert await rt.login(locked.host, "user", "secret:word") == str(home / "config.json")
+            await rt.copy(f"asyncrt:{NAME}", f"docker://{locked.host}/app:v1")
+            assert (await rt.logout(locked.host), await rt.logout(locked.host)) == (True, False)
+            with saved.open("wb") as out:
+                await rt.save(NAME, fd=out.fileno())
+            await rt.remove_images(NAME)
+            with saved.open("rb") as archive_file:
+                assert await rt.load(archive_file.fileno()) == [NAME]
+
+    anyio.run(program)
 
 
 def test_login_with_a_helper(here: Engine, tmp_path: Path, locked: Registry) -> None:
