@@ -64,11 +64,9 @@ async def test_skopeo_copies_what_we_push(registry: Registry, tmp_path: Path) ->
     assert json.loads(config)["architecture"] == "s390x"
 
 
-@pytest.mark.parametrize("form", ["oci", "v2s2"])
-@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+# docker's schema 2 has no zstd.
+@pytest.mark.parametrize(("form", "compression"), [("oci", "gzip"), ("oci", "zstd"), ("v2s2", "gzip")])
 async def test_we_pull_what_skopeo_pushes(registry: Registry, tmp_path: Path, form: str, compression: str) -> None:
-    if (form, compression) == ("v2s2", "zstd"):
-        pytest.skip("docker's schema 2 has no zstd")
     store = Content(tmp_path / "ours")
     # Layers of this test's own: of those that it has seen in the registry skopeo takes what is there.
     layers = [pictures.noise(100_000, (form, compression, n)) for n in range(3)]
