@@ -52,7 +52,7 @@ class Keeper:
         if container is not None:
             due = bool(self.engine.hooks.due(task.id, "poststop"))
             running_now = running(container, started, self.asked_ns)
-            fresh = msgspec.structs.replace(running_now, oom_kills=0, poststop_due=due)
+            fresh = msgspec.structs.replace(running_now, told={}, poststop_due=due)
             self.engine.record(fresh, "start", pid=started.pid)
             watch(self.engine, fresh)
 
@@ -114,7 +114,7 @@ def watch(engine: Engine, container: Container) -> None:
     quota = options.cpus > 0 or options.limits.cpu_quota > 0
     if options.memory > 0 or options.pids_limit > 0 or quota or options.limits.unified:
         silent = quota or (options.pids_limit > 0 and engine.cgroups.hierarchies[0].version == 1)
-        engine.monitor.watch(container.id, engine.cgroups.of(container.id), container.oom_kills, silent)
+        engine.monitor.watch(container.id, engine.cgroups.of(container.id), container.told, silent)
 
 
 def ended(engine: Engine, id: str, record: ExitRecord) -> None:
@@ -124,8 +124,8 @@ def ended(engine: Engine, id: str, record: ExitRecord) -> None:
     container = engine.table.get(id)
     if container is None:
         return
-    if record.oom_kills > container.oom_kills:  # its last moment, or a limit above it, which is not watched
-        more = record.oom_kills - container.oom_kills
+    more = record.oom_kills - container.told.get("oom", 0)
+    if more > 0:  # its last moment, or a limit above it, which is not watched
         engine.limit_did(id, News("oom", more, record.oom_kills, record.oom_cgroup))
         container = engine.table.get(id) or container
     if record.failed:

@@ -102,11 +102,11 @@ class Engine:
         if news.kind in ("frozen", "thawed"):
             self.note(news.kind, container)
             return
-        if news.kind != "oom":
-            self.note(news.kind, container, hits=news.more, total=news.total)
-            return
-        killed = msgspec.structs.replace(container, oom_kills=news.total)
-        self.record(killed, "oom", kills=news.more, total=news.total, cgroup=news.cgroup)
+        knows = msgspec.structs.replace(container, told=container.told | {news.kind: news.total})
+        if news.kind == "oom":
+            self.record(knows, "oom", kills=news.more, total=news.total, cgroup=news.cgroup)
+        else:
+            self.record(knows, news.kind, hits=news.more, total=news.total)
 
     @contextlib.asynccontextmanager
     async def held(self, id: str, deed: str, name: str) -> AsyncIterator[None]:

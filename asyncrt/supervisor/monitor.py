@@ -1,7 +1,7 @@
 """What the limits of running containers do, as it happens: one epoll and one job for all, woken by the kernel.
 
     monitor = Monitor(hierarchies, tell)
-    monitor.watch(id, cgroup, oom_kills=0, quota=False)     # when it runs and has a limit
+    monitor.watch(id, cgroup, told={}, silent=False)     # when it runs and has a limit
     monitor.forget(id)                                      # when it ended
 
 `tell(id, news)` is called at once and in order. What happened last may not have been told when a container ends: its
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -86,9 +86,9 @@ class Monitor:
     def __len__(self) -> int:
         return len(self._watched)
 
-    def watch(self, id: str, cgroup: str, oom_kills: int = 0, silent: bool = False) -> None:
-        """Begin. `oom_kills` were told already, by a supervisor before us; `silent`: it has a limit of which the kernel
-        tells nothing. A cgroup that is gone is not watched."""
+    def watch(self, id: str, cgroup: str, told: Mapping[str, int], silent: bool = False) -> None:
+        """Begin. What was `told` already, in all by kind, is not told again, and what it did before this call is;
+        `silent`: it has a limit of which the kernel tells nothing. A cgroup that is gone is not watched."""
         self.forget(id)
         one = _Watched(id, cgroup, silent)
         try:
@@ -104,12 +104,9 @@ class Monitor:
         if silent:
             self._silent[id] = one
             self._some_silent.set()
-        now = stats.events(self._trees, cgroup)
-        one.told = {kind: max(getattr(now, field), 0) for kind, (field, _) in KINDS.items()}
-        one.told["oom"] = oom_kills
+        one.told = {kind: told.get(kind, 0) for kind in KINDS}
         one.frozen = self._is_frozen(cgroup)
-        if now.oom_kills > oom_kills:
-            self._compare(one, now)
+        self._compare(one, stats.events(self._trees, cgroup))
 
     def forget(self, id: str) -> None:
         """Let go of what the kernel holds for it. One that is not watched is fine."""

@@ -42,6 +42,26 @@ def test_a_supervisor_later_tells_it_once(engine: Engine, image: str) -> None:
     assert engine.inspect(id)["exit"]["oom_kills"] == 2
 
 
+def test_a_supervisor_later_tells_failed_forks_once(engine: Engine, image: str) -> None:
+    """The hits of each event are those since the one before, whoever told that."""
+    fails = "(for i in 1 2 3 4; do sleep 1 & done; wait) 2>/dev/null; sleep 2"
+    script = f"{fails}; until [ -e /go/on ]; do sleep 0.05; done; {fails}; sleep 600"
+    place = engine.base / "go"
+    place.mkdir()
+    wish = ("--pids-limit", "3", "-v", f"{place}:/go", image, "sh", "-c", script)
+    id = engine.cli("run", "-d", *wish, check=True).stdout.strip()
+
+    def told() -> list[dict[str, int]]:
+        return [event["attributes"] for event in events(engine)[id] if event["action"] == "pids_max"]
+
+    first = until(told, "forks that failed", 60)[-1]["total"]
+    os.kill(engine.supervisor_pid(), signal.SIGKILL)
+    (place / "on").touch()
+    until(lambda: told()[-1]["total"] > first, "those that failed without a supervisor", 60)
+    all = told()
+    assert sum(event["hits"] for event in all) == all[-1]["total"]
+
+
 def test_nothing_is_watched_that_has_ended(engine: Engine, image: str) -> None:
     """No file descriptor of the supervisor outlives the container that it watched."""
     engine.cli("run", "--rm", "-m", "16m", image, "true", check=True)
