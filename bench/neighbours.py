@@ -1,11 +1,11 @@
 """Bad neighbours: how long an exec takes beside 20 containers that do their worst, and whether their limits hold.
 
-    python bench/neighbours.py                   5 fork bombs, memory hogs, CPU hogs and disk hogs each; 200 execs
+    python bench/neighbours.py                   5 fork bombs, memory hogs, CPU hogs and disk hogs each; 1000 execs
     python bench/neighbours.py --each 2 --execs 50 --seconds 5
 
 Execs of `true` through the SDK, in a container with nothing to do: first beside nobody, then beside the hogs. What the
-hogs got is read from their cgroups, from outside, and held against what was asked for. They have a low CPU weight: a
-quota alone lets all of them run at the beginning of each period of 100 ms, and who comes then waits (--shares 1024).
+hogs got is read from their cgroups, from outside, and held against what was asked for. Their CPU weight is what goes
+with their quota (docs/decisions/0027); --shares 1024 shows what everybody's would do.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ HOGS = (
 def main() -> int:
     parser = site.options("neighbours", "execs beside hogs, and whether limits hold")
     parser.add_argument("--each", type=int, default=5, help="containers of each kind of hog (5)")
-    parser.add_argument("--execs", type=int, default=200, help="execs of `true` (200)")
-    parser.add_argument("--shares", type=int, default=2, help="CPU weight of the hogs; 1024 is everybody's (2)")
+    parser.add_argument("--execs", type=int, default=1000, help="execs of `true` (1000)")
+    parser.add_argument("--shares", type=int, default=0, help="CPU weight of the hogs (what goes with their quota)")
     parser.add_argument("--seconds", type=float, default=10.0, help="for which the hogs are measured (10)")
     given = parser.parse_args()
     return site.run(given, lambda ground: _bench(ground, given))

@@ -17,7 +17,7 @@ from shimd.spec.lists import is_cpu_list
 from shimd.spec.resources import BlockIo, DeviceRule, ThrottleDevice, WeightDevice
 
 PERIOD = 100_000  # microseconds; docker's, and the kernel's default
-MOST_SHARES = 262_144  # the kernel's
+LEAST_SHARES, SHARES, MOST_SHARES = 2, 1024, 262_144  # the kernel's
 _FILE = re.compile(r"[a-z0-9]+(\.[A-Za-z0-9_]+)+")  # of a controller, or cgroup.*: never a path
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -111,8 +111,9 @@ def _cpu(options: Options) -> Cpu:
     quota, period = _quota(rarer)
     if cores and (quota or period):
         raise BadRequest("read", "--cpus", "it is quota and period in one", "leave out --cpu-quota and --cpu-period")
-    if rarer.cpu_shares < 0 or 0 < rarer.cpu_shares < 2 or rarer.cpu_shares > MOST_SHARES:
-        raise BadRequest("read", "--cpu-shares", f"{rarer.cpu_shares} cannot be given", f"from 2 to {MOST_SHARES}")
+    if rarer.cpu_shares and not LEAST_SHARES <= rarer.cpu_shares <= MOST_SHARES:
+        hint = f"from {LEAST_SHARES} to {MOST_SHARES}"
+        raise BadRequest("read", "--cpu-shares", f"{rarer.cpu_shares} cannot be given", hint)
     mems = rarer.cpuset_mems
     if mems and (not is_cpu_list(mems) or ":" in mems):
         raise BadRequest("read", "--cpuset-mems", f'"{mems}" is no list of memory nodes', "write it as 0-1")
@@ -121,7 +122,18 @@ def _cpu(options: Options) -> Cpu:
         raise BadRequest("read", "--cpuset-mems", f"this machine has no memory node {missing}")
     if cores:
         quota, period = round(cores * PERIOD), PERIOD
-    return Cpu(shares=rarer.cpu_shares or None, quota=quota or None, period=period or None, cpus=wished, mems=mems)
+    shares = rarer.cpu_shares or _shares(quota, period)
+    return Cpu(shares=shares or None, quota=quota or None, period=period or None, cpus=wished, mems=mems)
+
+
+def _shares(quota: int, period: int) -> int:
+    """The weight that goes with a quota of less than a core: as large a part of the normal one; 0 where none does.
+
+    With everybody's weight those that are held to a twentieth of a core run side by side at the beginning of each
+    period, and who has work to do then stands in one queue with all of them (docs/decisions/0027).
+    """
+    share = quota * SHARES // (period or PERIOD)
+    return max(share, LEAST_SHARES) if quota > 0 and share < SHARES else 0
 
 
 def _quota(rarer: Limits) -> tuple[int, int]:

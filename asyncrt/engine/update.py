@@ -67,6 +67,7 @@ def _changed(whole: Resources, changes: dict[str, object]) -> Resources:
             memory = memory._replace(**{field: getattr(whole.memory, field)})
     if changes.keys() & {"cpus", "cpu_quota", "cpu_period"}:
         cpu = Cpu(quota=whole.cpu.quota or NONE, period=whole.cpu.period or limits.PERIOD)
+        cpu = cpu._replace(shares=whole.cpu.shares or limits.SHARES)
     if "cpu_shares" in changes:
         cpu = cpu._replace(shares=whole.cpu.shares)
     if "cpuset_cpus" in changes:

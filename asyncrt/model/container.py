@@ -53,8 +53,9 @@ class Container(msgspec.Struct, frozen=True):
     """A container's record. `timeline` is (phase, ns of CLOCK_MONOTONIC at its end), first entry the request.
 
     `index` counts from 0 within the request that made it (`run --count`). `error` is the line of a start that failed.
-    `told` says how much of what its limits did in this run was told, in all by kind (events.py). `image` is the name of what it was made of, for people;
-    options.image names the layers, `base` the image's manifest. `poststop_due`: its poststop hooks have not run yet.
+    `told` says how much of what its limits did in this run was told, in all by kind (events.py). `image` is the name of
+    what it was made of, for people; options.image names the layers, `base` the image's manifest. `poststop_due`: its
+    poststop hooks have not run yet.
     """
 
     id: str

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shimd.container.limits import weight_of_shares
 from shimd.linux import cgroups
 from tests.engine import Engine
 from tests.patience import until
@@ -43,6 +44,9 @@ def disk() -> str:
         (("--oom-kill-disable",), ("memory.oom_control", "oom_kill_disable 1"), None),
         (("-c", "512"), ("cpu.shares", "512"), ("cpu.weight", "")),
         (("--cpu-period", "50000", "--cpu-quota", "10000"), ("cpu.cfs_quota_us", "10000"), ("cpu.max", "10000 50000")),
+        (("--cpus", "0.25"), ("cpu.shares", "256"), ("cpu.weight", "")),
+        (("--cpus", "1"), ("cpu.shares", "1024"), ("cpu.weight", "100")),
+        (("--cpus", "0.25", "-c", "2048"), ("cpu.shares", "2048"), ("cpu.weight", "")),
         (("--cpuset-mems", "0"), ("cpuset.mems", "0"), ("cpuset.mems", "0")),
         (("--cgroup-conf", "memory.high=50000000"), None, ("memory.high", "49999872")),
     ],
@@ -62,8 +66,8 @@ def test_each_is_what_was_asked_for(
     file, value = wanted
     text = cgroups.read(directory(shared, id, file.partition(".")[0]), file)
     assert text.startswith(value), text
-    if file == "cpu.weight":
-        assert 1 <= int(text) < 100
+    if file == "cpu.weight" and v1:
+        assert text.strip() == weight_of_shares(int(v1[1]))
 
 
 def test_rates_of_a_device(shared: Engine, image: str) -> None:
@@ -105,6 +109,14 @@ def test_update_takes_the_rarer_ones_too(shared: Engine, image: str) -> None:
     refused = shared.cli("update", "--memory-reservation", "65m", id)
     assert "at most the 67108864 of --memory" in refused.stderr
     assert shared.inspect(id)["options"]["limits"]["memory_reservation"] == 16 << 20
+
+
+def test_update_brings_the_weight_along(shared: Engine, image: str) -> None:
+    id = started(shared, "--cpus", "0.25", image, "sleep", "600")
+    for cpus, shares in (("0.5", 512), ("1", 1024), ("0.125", 128), ("0", 1024)):
+        shared.cli("update", "--cpus", cpus, id, check=True)
+        text = cgroups.read(directory(shared, id, "cpu"), "cpu.weight" if V2 else "cpu.shares")
+        assert text.strip() == (weight_of_shares(shares) if V2 else str(shares))
 
 
 @pytest.mark.parametrize(
