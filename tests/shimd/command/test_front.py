@@ -15,6 +15,7 @@ from tests.patience import until
 from tests.shimd.command.installed import Installed, installed, is_built
 from tests.shimd.command.runtime import cgroups_of
 from tests.shimd.configs import MOUNTS, config, shell
+from tests.shimd.direct import in_a_child
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not is_built(), reason="the front is not built for this machine")]
 
@@ -65,6 +66,24 @@ def test_no_descriptor_of_the_callers_reaches_the_program(oci: Installed) -> Non
     place = Path(f"/proc/{oci.state(C)['pid']}")
     until(lambda: (place / "comm").read_text() == "sleep\n", "it runs the program")
     assert sorted(os.listdir(place / "fd")) == ["0", "1", "2"]
+
+
+def test_a_mask_is_the_machines_null_device(oci: Installed) -> None:
+    """CVE-2025-31133: another device stands where the machine has its own. The script refuses it, too."""
+    linux = {"maskedPaths": ["/etc/group"], "readonlyPaths": []}
+    bundle, pid_file = str(oci.bundle(config("sleep", "100", linux=linux))), oci.folder / "pid"
+
+    def deed() -> None:
+        oci.warm()  # a planner is for one mount namespace
+        oci.must("create", "-b", bundle, "--pid-file", str(pid_file), C)
+        assert oci.asked() == []
+        assert os.stat(f"/proc/{pid_file.read_text()}/root/etc/group").st_rdev == os.makedev(1, 3)
+        subprocess.run(["mount", "--bind", "/dev/zero", "/dev/null"], check=True)
+        assert "it is not the null device" in oci.fails("create", "-b", bundle, OTHER)
+        assert oci.asked() == ["create"]
+
+    in_a_child(deed)
+    assert cgroups_of(OTHER) == []
 
 
 def files_of(oci: Installed, id: str) -> dict[str, Any]:
