@@ -55,6 +55,12 @@ lane() {
     sh tests/vm/smoke.sh
 }
 
+# systemd's driver with a systemd that is one.
+scoped() {
+    prepare systemd || return
+    sh tests/vm/systemd.sh
+}
+
 # Longer, by hand, a file a boot (emulated: `ASYNCRT_VM_SECONDS=1500 just test-v2 -q -m root FILE`): all of
 # tests/conformance (half an hour; test_root_and_mounts alone takes six minutes), tests/shimd/command/test_exec.py and
 # test_hooks.py (six each). Not of this lane: the callers (podman and dockerd need a root that can be written), tests/foreign.
@@ -69,6 +75,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=
 deed=run
 [ $# != 0 ] || deed=selection
 [ "$*" != lane ] || deed=lane
+[ "$*" != systemd ] || deed=scoped
 if [ -e /dev/virtio-ports/virtme.ret ]; then # udev is there: virtme-ng connected the streams and takes the status
     "$deed" "$@"
 else

@@ -2,6 +2,7 @@
 # The tests on cgroup v2 and Debian's own kernel, in a virtual machine:   sh tests/vm/run.sh [arguments of pytest]
 #
 #     sh tests/vm/run.sh lane         what CI runs: limits, their events, the command line (docs/cgroups.md)
+#     sh tests/vm/run.sh systemd      an engine whose scope a real systemd made (needs Debian's systemd and dbus-daemon)
 #
 # Boots the kernel that linux-image-amd64 depends on (6.1 on Debian 12: no overlay `lowerdir+`, no layers as fds) by plain
 # emulation, on this machine's root file system (read-only; what is written stays in the guest's memory), and runs a
