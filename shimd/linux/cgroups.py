@@ -145,15 +145,31 @@ _NOT_HERE = (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
 
 
 def _delegate(directory: str, controllers: tuple[str, ...], tolerated: tuple[int, ...]) -> None:
-    """Let a v2 cgroup hand its controllers to its children (the root and cgroups without processes may)."""
+    """Let a v2 cgroup hand its controllers to its children (the root and cgroups without processes may).
+
+    The no-internal-process rule is asked for here: where processes live the kernel refuses memory and io alone, and the
+    first of cpu, cpuset and pids makes the cgroup a threaded one, below which no container can be (cgroup-v2.rst, "Threads").
+    """
     have = read(directory, "cgroup.subtree_control").split()
-    for name in controllers:
-        if name not in have:
-            try:
-                write(directory, "cgroup.subtree_control", f"+{name}")
-            except OSError as error:
-                if error.errno not in tolerated:
-                    raise  # EBUSY: processes live in it (the no-internal-process rule)
+    missing = [name for name in controllers if name not in have]
+    if missing and _is_domain(directory) and processes(directory):
+        if errno.EBUSY in tolerated:
+            return
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), directory)
+    for name in missing:
+        try:
+            write(directory, "cgroup.subtree_control", f"+{name}")
+        except OSError as error:
+            if error.errno not in tolerated:
+                raise
+
+
+def _is_domain(directory: str) -> bool:
+    """Neither the root, which has no type, nor threaded."""
+    try:
+        return read(directory, "cgroup.type").strip() == "domain"
+    except FileNotFoundError:
+        return False
 
 
 def inherit_cpuset(above: str, directory: str) -> None:

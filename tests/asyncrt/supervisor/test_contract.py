@@ -284,7 +284,7 @@ def test_without_jeepney(monkeypatch: pytest.MonkeyPatch) -> None:
         Scope("asyncrt-none.scope", []).open()
 
 
-def test_an_engine_in_a_scope(engine: Engine, image: str, bus: Callable[..., Bus]) -> None:
+def test_an_engine_in_a_scope(bus: Callable[..., Bus], engine: Engine, image: str) -> None:
     engine.env |= {"ASYNCRT_CGROUP_DRIVER": "systemd", "DBUS_SYSTEM_BUS_ADDRESS": bus().address}
     script = "tail /dev/zero; exit 4"
     done = engine.cli("run", "--name", "box", "-m", "16m", "--pids-limit", "9", image, "sh", "-c", script)
