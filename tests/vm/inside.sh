@@ -64,10 +64,10 @@ scoped() {
 # Longer, by hand, a file a boot (emulated: `ASYNCRT_VM_SECONDS=1500 just test-v2 -q -m root FILE`): all of
 # tests/conformance (half an hour; test_root_and_mounts alone takes six minutes), tests/shimd/command/test_exec.py and
 # test_hooks.py (six each). Not of this lane: the callers (podman and dockerd need a root that can be written), tests/foreign.
-# Three minutes of emulation: every limit, mount and namespace, then the command line, whose every start costs seconds.
+# A quarter of an hour of emulation: every limit, mount and namespace, then the command line, whose every start costs seconds.
 selection() {
     run -q -m "root and not slow" tests/shimd/container tests/shimd/linux tests/shimd/server/test_run.py \
-        tests/shimd/server/test_execs.py tests/asyncrt/supervisor/test_cgroups.py || return
+        tests/shimd/server/test_execs.py tests/asyncrt/supervisor/test_cgroups.py tests/asyncrt/supervisor/test_contract.py || return
     sh tests/vm/smoke.sh
 }
 

@@ -11,12 +11,12 @@
 #   ASYNCRT_VM_CACHE     where they are kept (default ~/.cache/asyncrt-vm)
 #   ASYNCRT_VM_KERNEL    another package of a kernel, with 9p and overlay as modules or built in
 #   ASYNCRT_VM_KVM       1: use /dev/kvm (default: emulate, which works everywhere)
-#   ASYNCRT_VM_SECONDS   how long it may take, the boot included (default 900)
+#   ASYNCRT_VM_SECONDS   how long it may take, the boot included (default 1500)
 #   PIP_*                handed on, e.g. PIP_INDEX_URL
 set -eu
 cd "$(dirname -- "$0")/../.."
 cache=${ASYNCRT_VM_CACHE:-${HOME:?}/.cache/asyncrt-vm}
-seconds=${ASYNCRT_VM_SECONDS:-900}
+seconds=${ASYNCRT_VM_SECONDS:-1500}
 virtme=1.42 # inside.sh knows the names of its ports
 
 die() {

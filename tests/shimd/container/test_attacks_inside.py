@@ -30,6 +30,8 @@ SCRIPTS = {
 @pytest.fixture(scope="module")
 def bare(rootfs: Path) -> Iterator[Stage]:
     """A stage whose interpreter is not on a read-only mount: what it runs has to be looked at."""
+    if os.statvfs(sys.executable).f_flag & os.ST_RDONLY:
+        pytest.skip("the interpreter cannot be written on this machine: there is nothing to guard")
     with opened(rootfs, sealed=False) as made:
         yield made
 
