@@ -147,8 +147,9 @@ _NOT_HERE = (errno.EOPNOTSUPP, errno.ENOENT, errno.EINVAL)
 def _delegate(directory: str, controllers: tuple[str, ...], tolerated: tuple[int, ...]) -> None:
     """Let a v2 cgroup hand its controllers to its children (the root and cgroups without processes may).
 
-    The no-internal-process rule is asked for here: where processes live the kernel refuses memory and io alone, and the
-    first of cpu, cpuset and pids makes the cgroup a threaded one, below which no container can be (cgroup-v2.rst, "Threads").
+    The no-internal-process rule is asked for here: where processes live the kernel refuses memory and io alone, and
+    the first of cpu, cpuset and pids makes the cgroup a threaded one, below which no container can be (cgroup-v2.rst,
+    "Threads").
     """
     have = read(directory, "cgroup.subtree_control").split()
     missing = [name for name in controllers if name not in have]
