@@ -58,8 +58,8 @@ def test_a_supervisor_later_tells_failed_forks_once(engine: Engine, image: str) 
     os.kill(engine.supervisor_pid(), signal.SIGKILL)
     (place / "on").touch()
     until(lambda: told()[-1]["total"] > first, "those that failed without a supervisor", 60)
-    all = told()
-    assert sum(event["hits"] for event in all) == all[-1]["total"]
+    every = told()
+    assert sum(event["hits"] for event in every) == every[-1]["total"]
 
 
 def test_nothing_is_watched_that_has_ended(engine: Engine, image: str) -> None:
