@@ -377,7 +377,8 @@ all else, on v2 alone; `devices` is two files on v1 and a BPF program on v2 (`sh
 The engine's flags (`asyncrt run`, `create` and `update`) are docker's, and stand for: `-m` memory.limit,
 `--memory-swap` memory.swap (unset: twice the limit), `--memory-reservation`, `--memory-swappiness`,
 `--oom-kill-disable` memory.disableOOMKiller; `--cpus` cpu.quota in a period of 100 ms, `--cpu-quota`, `--cpu-period`,
-`-c` cpu.shares, `--cpuset-cpus` cpu.cpus, `--cpuset-mems` cpu.mems; `--pids-limit`; `--blkio-weight`,
+`-c` cpu.shares (unset: with a quota below one core as large a part of 1024), `--cpuset-cpus` cpu.cpus, `--cpuset-mems`
+cpu.mems; `--pids-limit`; `--blkio-weight`,
 `--blkio-weight-device`, and `--device-read-bps` with its three kin for blockIO.throttle*; `--cgroup-conf FILE=VALUE`
 for `unified`. What is told of them: [cgroups.md](cgroups.md).
 """

@@ -49,11 +49,22 @@ def test_swap_accounting_is_read_from_the_cgroups(tmp_path: Path, monkeypatch: p
 
 
 def test_cpus_are_a_quota_of_dockers_period() -> None:
-    assert resources(cpus=0.5).cpu == Cpu(quota=50_000, period=100_000)
-    assert resources(cpus=0.01).cpu == Cpu(quota=1_000, period=100_000)
+    assert resources(cpus=0.5).cpu == Cpu(shares=512, quota=50_000, period=100_000)
+    assert resources(cpus=0.01).cpu == Cpu(shares=10, quota=1_000, period=100_000)
     assert resources(cpus=float(CPUS), cpuset_cpus="0").cpu == Cpu(quota=CPUS * 100_000, period=100_000, cpus="0")
     assert resources(cpuset_cpus=f"0-{CPUS - 1}").cpu == Cpu(cpus=f"0-{CPUS - 1}")
     assert resources(pids_limit=7).pids == Pids(7)
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "given", "shares"),
+    [(5000, 100_000, 0, 51), (1000, 1_000_000, 0, 2), (99_999, 0, 0, 1023), (100_000, 0, 0, None), (5000, 0, 9, 9)],
+)
+def test_a_weight_goes_with_a_quota_of_less_than_a_core(
+    quota: int, period: int, given: int, shares: int | None
+) -> None:
+    asked = Limits(cpu_quota=quota, cpu_period=period, cpu_shares=given)
+    assert resources(limits=asked).cpu.shares == shares
 
 
 @pytest.mark.parametrize(
