@@ -152,7 +152,8 @@ def _delegate(directory: str, controllers: tuple[str, ...], tolerated: tuple[int
     "Threads").
     """
     have = read(directory, "cgroup.subtree_control").split()
-    missing = [name for name in controllers if name not in have]
+    can = read(directory, "cgroup.controllers").split()
+    missing = [name for name in controllers if name in can and name not in have]
     if missing and _is_domain(directory) and processes(directory):
         if errno.EBUSY in tolerated:
             return

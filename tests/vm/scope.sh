@@ -2,46 +2,17 @@
 # An engine whose cgroups a real systemd owns:   sh tests/vm/scope.sh       (as a service of the systemd of systemd.sh)
 #
 # Ends at the first thing that is not as it should be, and says which.
-set -eu
+name=scope
 cd "$(dirname -- "$0")/../.."
-python=$PWD/.venv/bin/python
-export PYTHONPATH="$PWD" PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 HOME=/root
-base=$(mktemp -d /tmp/asyncrt-scope.XXXXXX)
-export ASYNCRT_ROOT="$base/root" ASYNCRT_STATE="$base/state" ASYNCRT_SOCKET="$base/socket"
-export ASYNCRT_CGROUP_DRIVER=systemd
-
-die() {
-    printf 'scope: FAILED: %s\n' "$*" >&2
-    cat "$base"/state/*.log >&2 2>/dev/null || true
-    exit 1
-}
-
-asyncrt() {
-    timeout 90 "$python" -m asyncrt "$@"
-}
-
-same() { # WHAT WANTED FOUND
-    [ "$2" = "$3" ] || die "$1: wanted '$2', found '$3'"
-    printf 'scope: %s\n' "$1"
-}
-
-of() { # KEY: out of JSON on stdin
-    "$python" -c 'import functools, json, sys; print(functools.reduce(lambda value, key: value[key], sys.argv[1].split("."), json.load(sys.stdin)))' "$1"
-}
+export ASYNCRT_CGROUP_DRIVER=systemd PYTHONDONTWRITEBYTECODE=1 LC_ALL=C.UTF-8 HOME=/root # of a service nothing is set
+. tests/vm/engine.sh
 
 told() { # UNIT PROPERTY
     systemctl show --value --property="$2" "$1"
 }
 
 same 'systemd is process 1' systemd "$(cat /proc/1/comm)"
-rootfs=$("$python" -c 'import pathlib, sys; from tests.rootfs import build; print(build(pathlib.Path(sys.argv[1])))' "$base/image")
-image=rootfs:$rootfs
-
-# An emulated machine may need more than the 15 s that the command line gives a supervisor.
-for _ in 1 2 3 4; do
-    ! asyncrt info >/dev/null || break
-done
-parent=$(asyncrt info --format json | of cgroup_parent)
+parent=$(asyncrt info --format json | value cgroup_parent)
 scope=$(basename "$(dirname "$parent")")
 case $parent in
 /system.slice/asyncrt-*.scope/containers) printf 'scope: it stands in %s\n' "$parent" ;;
@@ -70,12 +41,11 @@ same 'which the kernel has' 536870912 "$(cat "$at/../memory.max")"
 same 'who is short of memory is killed' 4 \
     "$(asyncrt run --name short -m 16m "$image" sh -c 'tail /dev/zero; exit 4' >/dev/null 2>&1 && echo 0 || echo $?)"
 asyncrt inspect short >"$base/short"
-short=$("$python" -c 'import json, sys; one = json.load(sys.stdin)[0]; print(one["id"], one["exit"]["oom_cgroup"])' <"$base/short")
-same 'and whose limit it was is told' "$parent/${short% *}" "${short#* }"
+same 'and whose limit it was is told' "$parent/$(value 0 id <"$base/short")" "$(value 0 exit oom_cgroup <"$base/short")"
 
 kill -9 "$(cat "$base/state/lock")"
 same 'a successor runs containers' again "$(asyncrt run --rm "$image" echo again)"
-same 'in the same scope' "$parent" "$(asyncrt info --format json | of cgroup_parent)"
+same 'in the same scope' "$parent" "$(asyncrt info --format json | value cgroup_parent)"
 same 'beside those of the first' "$id" "$(asyncrt ps --quiet --no-trunc)"
 asyncrt rm -f box short >/dev/null
 asyncrt daemon stop >/dev/null
@@ -85,4 +55,5 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do
 done
 same 'the scope went with the last process' inactive "$(told "$scope" ActiveState)"
 [ ! -e "$at" ] || die "$at is left"
+rm -rf -- "$base"
 printf 'scope: all is as it should be\n'

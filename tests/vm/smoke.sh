@@ -2,35 +2,9 @@
 # One engine's life by the command line, on cgroup v2:   sh tests/vm/smoke.sh        (inside the virtual machine, as root)
 #
 # Ends at the first thing that is not as it should be, and says which.
-set -eu
+name=smoke
 cd "$(dirname -- "$0")/../.."
-python=$PWD/.venv/bin/python
-export PYTHONPATH="$PWD"
-base=$(mktemp -d /tmp/asyncrt-smoke.XXXXXX)
-export ASYNCRT_ROOT="$base/root" ASYNCRT_STATE="$base/state" ASYNCRT_SOCKET="$base/socket"
-
-die() {
-    printf 'smoke: FAILED: %s\n' "$*" >&2
-    cat "$base"/state/*.log >&2 2>/dev/null || true
-    exit 1
-}
-
-asyncrt() {
-    timeout 90 "$python" -m asyncrt "$@"
-}
-
-same() { # WHAT WANTED FOUND
-    [ "$2" = "$3" ] || die "$1: wanted '$2', found '$3'"
-    printf 'smoke: %s\n' "$1"
-}
-
-rootfs=$("$python" -c 'import pathlib, sys; from tests.rootfs import build; print(build(pathlib.Path(sys.argv[1])))' "$base/image")
-image=rootfs:$rootfs
-
-# An emulated machine may need more than the 15 s that the command line gives a supervisor.
-for _ in 1 2 3 4; do
-    ! asyncrt info >/dev/null || break
-done
+. tests/vm/engine.sh
 
 same 'a run says what it says' hi "$(asyncrt run --rm "$image" echo hi)"
 same 'an exit code' 7 "$(asyncrt run --rm "$image" sh -c 'exit 7' >/dev/null && echo 0 || echo $?)"
@@ -61,8 +35,7 @@ null' "$(asyncrt run --rm "$image" sh -c "$node")"
 
 code=$(asyncrt run --name greedy --memory 16m "$image" tail /dev/zero >/dev/null 2>&1 && echo 0 || echo $?)
 same 'out of memory' 137 "$code"
-kills=$(asyncrt inspect greedy | "$python" -c 'import json, sys; print(json.load(sys.stdin)[0]["exit"]["oom_kills"])')
-same 'the record counts the OOM kill' 1 "$kills"
+same 'the record counts the OOM kill' 1 "$(asyncrt inspect greedy | value 0 exit oom_kills)"
 
 same 'ten at once' 10 "$(asyncrt run -d --count 10 "$image" sleep 1000 | wc -l)"
 kill -9 "$(cat "$base/state/lock")"

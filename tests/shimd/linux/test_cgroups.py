@@ -23,6 +23,41 @@ def test_processes_of_a_cgroup_that_is_gone(tmp_path: Path) -> None:
     assert cgroups.names(str(tmp_path / "gone")) == []
 
 
+def v2(place: Path, **files: str) -> cgroups.Hierarchy:
+    """Files as a v2 root has them, and below it `parent` with these. What is written to them does nothing."""
+    parent = place / "parent"
+    parent.mkdir()
+    root = {"controllers": "cpu memory", "subtree_control": "cpu memory", "procs": "1\n"}
+    for directory, texts in ((place, root), (parent, files)):
+        for name, text in texts.items():
+            (directory / f"cgroup.{name}").write_text(text)
+    return cgroups.Hierarchy(2, str(place), ("cpu", "memory"))
+
+
+def test_a_cgroup_with_processes_hands_on_nothing(tmp_path: Path) -> None:
+    """cgroup-v2.rst, "No Internal Process Constraint". The kernel alone would make it a threaded one by `+cpu`."""
+    tree = v2(tmp_path, type="domain", controllers="cpu memory", subtree_control="", procs="7\n")
+    with pytest.raises(OSError, match="busy") as caught:
+        cgroups.make_parent(tree, "/parent")
+    assert caught.value.filename == str(tmp_path / "parent")
+    cgroups.make_parent(tree, "/parent", must_delegate=False)
+    assert (tmp_path / "parent/cgroup.subtree_control").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "handed"),
+    [
+        ({"type": "domain", "controllers": "cpu memory", "procs": ""}, "+memory"),  # the last that was written
+        ({"type": "domain", "controllers": "", "procs": "7\n"}, ""),  # nothing was given to it: nothing to hand on
+        ({"type": "domain threaded", "controllers": "cpu", "procs": "7\n"}, "+cpu"),  # somebody chose that
+    ],
+)
+def test_a_cgroup_that_hands_on_what_it_has(tmp_path: Path, files: dict[str, str], handed: str) -> None:
+    tree = v2(tmp_path, subtree_control="", **files)
+    cgroups.make_parent(tree, "/parent")
+    assert (tmp_path / "parent/cgroup.subtree_control").read_text()[-len(handed) :] == handed
+
+
 @pytest.mark.root
 def test_more_processes_than_one_read_gives() -> None:
     """The kernel fills a page, whatever the buffer: each pid has up to eight bytes."""
